@@ -1,0 +1,41 @@
+/** From the words of the command line to one verb's action, and from its outcome to an exit code. */
+import { readFileSync } from "node:fs";
+import type { Command } from "commander";
+import { reportError } from "./report.js";
+
+/** Runs the command line and sets `process.exitCode`. Never throws. */
+export async function main(argv: readonly string[]): Promise<void> {
+  if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-V")) {
+    process.stdout.write(`${packageVersion()}\n`); // before anything is loaded: scripts ask this often
+    return;
+  }
+  try {
+    const program = await programFor(argv);
+    await program.parseAsync(argv, { from: "user" });
+  } catch (error) {
+    process.exitCode = reportError(error, argv);
+  }
+}
+
+/** The commander program with the one verb that `argv` names, or with all verbs' names when it asks for help. */
+async function programFor(argv: readonly string[]): Promise<Command> {
+  const [{ Command }, { findVerb, GROUPS }] = await Promise.all([import("commander"), import("./registry.js")]);
+  const program = new Command("xvd").version(packageVersion(), "-V, --version").exitOverride();
+  program.configureOutput({ writeErr: () => {} }); // wrong usage is reported in our own form, once
+  const [first = "", second = ""] = argv.filter((word) => !word.startsWith("-"));
+  const group = Object.hasOwn(GROUPS, first);
+  const name = group ? `${first} ${second}` : first;
+  const entry = findVerb(name);
+  if (!entry) return (await import("./help.js")).helpProgram(program, first, group);
+
+  const parent = group ? program.command(first).description(GROUPS[first]!).exitOverride() : program;
+  const command = parent.command(group ? second : first).description(entry.summary).exitOverride();
+  command.copyInheritedSettings(parent);
+  command.option("--json", "print one JSON document on stdout").option("--verbose", "print the causes of an error");
+  (await entry.load()).default(command);
+  return program;
+}
+
+export function packageVersion(): string {
+  return JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
+}

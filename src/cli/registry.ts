@@ -1,0 +1,55 @@
+/** Every verb of the command line: one line here, one file in `verbs/`. A verb's file is loaded only when it is asked for. */
+import type { Command } from "commander";
+
+export interface VerbEntry {
+  readonly summary: string;
+  /** Adds arguments, options, help and action to the verb's own command. */
+  load(): Promise<{ default: (command: Command) => void }>;
+}
+
+/** Sections of `xvd --help`; a key with a blank is a verb within a group (`part list`). */
+export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry>>>> = {
+  Images: {
+    create: { summary: "make an empty disk image", load: () => import("./verbs/create.js") },
+    info: { summary: "tell size, format and what lies on a disk", load: () => import("./verbs/info.js") },
+    map: { summary: "draw which parts of a disk are stored", load: () => import("./verbs/map.js") },
+    resize: { summary: "grow or shrink an image", load: () => import("./verbs/resize.js") },
+    convert: { summary: "copy a disk into another file or format", load: () => import("./verbs/convert.js") },
+    compare: { summary: "compare the contents of two disks", load: () => import("./verbs/compare.js") },
+    clone: { summary: "copy an image, by reflink where possible", load: () => import("./verbs/clone.js") },
+    checksum: { summary: "digest of the guest-visible bytes", load: () => import("./verbs/checksum.js") },
+    io: { summary: "read and write patterns, for tests", load: () => import("./verbs/io.js") },
+  },
+  Partitions: {
+    "part init": { summary: "write an empty partition table", load: () => import("./verbs/part/init.js") },
+    "part list": { summary: "list partitions and free space", load: () => import("./verbs/part/list.js") },
+    "part add": { summary: "add a partition", load: () => import("./verbs/part/add.js") },
+    "part rm": { summary: "remove a partition", load: () => import("./verbs/part/rm.js") },
+    mkfs: { summary: "make a file system on a partition", load: () => import("./verbs/mkfs.js") },
+  },
+  "Domains and devices": {
+    "dom0 start": { summary: "start the simulated Dom0", load: () => import("./verbs/dom0/start.js") },
+    "dom0 stop": { summary: "detach everything and stop it", load: () => import("./verbs/dom0/stop.js") },
+    "dom0 status": { summary: "tell whether it runs, and what it holds", load: () => import("./verbs/dom0/status.js") },
+    "domain create": { summary: "create a domain", load: () => import("./verbs/domain/create.js") },
+    "domain list": { summary: "list domains and their devices", load: () => import("./verbs/domain/list.js") },
+    "domain destroy": { summary: "destroy a domain", load: () => import("./verbs/domain/destroy.js") },
+    attach: { summary: "attach a disk as /dev/xvdX", load: () => import("./verbs/attach.js") },
+    detach: { summary: "detach a device", load: () => import("./verbs/detach.js") },
+    list: { summary: "list attached devices", load: () => import("./verbs/list.js") },
+  },
+  "First contact": {
+    tour: { summary: "show all of it on a real disk image, in a temporary folder", load: () => import("./verbs/tour.js") },
+  },
+};
+
+export const GROUPS: Readonly<Record<string, string>> = {
+  part: "partition tables: GPT and MBR, one to fifteen partitions",
+  dom0: "the simulated Dom0, which holds domains and devices",
+  domain: "domains, the guests of the simulated host",
+};
+
+export function findVerb(name: string): VerbEntry | undefined {
+  for (const section of Object.values(SECTIONS)) if (Object.hasOwn(section, name)) return section[name];
+  return undefined;
+}

@@ -1,0 +1,63 @@
+/** Errors for people (one line) and for scripts (`--json`), and the exit code that goes with them. */
+import { DiskError } from "../errors.js";
+
+/** Ends a command with a code of its own after it has printed its result (`compare`: 1 is "different"). */
+export class Exit extends Error {
+  readonly code: number;
+  constructor(code: number) {
+    super(`exit ${code}`);
+    this.code = code;
+  }
+}
+
+interface UsageError {
+  code: string;
+  exitCode: number;
+  message: string;
+}
+
+/** Prints the error and returns the exit code: 1 failed, 2 wrong usage. */
+export function reportError(error: unknown, argv: readonly string[]): number {
+  if (error instanceof Exit) return error.code;
+  const usage = usageError(error);
+  if (usage?.exitCode === 0) return 0; // --help and --version
+  const verb = commandName(argv);
+  const message = usage ? `${usage.message}; see 'xvd ${verb ? `${verb} ` : ""}--help'` : error instanceof Error ? error.message : String(error);
+  if (argv.includes("--json")) {
+    const details = error instanceof DiskError ? error.details : {};
+    const code = usage ? "USAGE" : error instanceof DiskError ? error.code : "INTERNAL";
+    process.stderr.write(`${JSON.stringify({ error: { code, message, details } })}\n`);
+  } else {
+    process.stderr.write(`xvd${verb ? ` ${verb}` : ""}: ${lowerFirst(message)}\n`);
+    if (argv.includes("--verbose")) printCauses(error);
+  }
+  return exitCode(error);
+}
+
+/** The edge from errors to exit codes: 0 help, 1 failed, 2 wrong usage. */
+export function exitCode(error: unknown): number {
+  const usage = usageError(error);
+  if (usage) return usage.exitCode === 0 ? 0 : 2;
+  return error instanceof DiskError && error.details.usage === true ? 2 : 1;
+}
+
+function usageError(error: unknown): UsageError | undefined {
+  if (!(error instanceof Error) || !("exitCode" in error) || !("code" in error)) return undefined;
+  if (typeof error.code !== "string" || !error.code.startsWith("commander.")) return undefined;
+  return { code: error.code, exitCode: error.exitCode as number, message: error.message.replace(/^error: /, "") };
+}
+
+function commandName(argv: readonly string[]): string {
+  const words = argv.filter((word) => !word.startsWith("-"));
+  return ["part", "dom0", "domain"].includes(words[0] ?? "") ? words.slice(0, 2).join(" ") : (words[0] ?? "");
+}
+
+function lowerFirst(message: string): string {
+  return message.startsWith("Cannot ") ? `c${message.slice(1)}` : message;
+}
+
+function printCauses(error: unknown): void {
+  for (let cause = (error as Error).cause; cause; cause = (cause as Error).cause)
+    process.stderr.write(`  caused by: ${cause instanceof Error ? cause.message : String(cause)}\n`);
+  if (error instanceof Error && !(error instanceof DiskError)) process.stderr.write(`${error.stack}\n`);
+}

@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+// Tests import `#src/…`, which is the built `dist/`: what is tested is what ships, workers included.
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    exclude: ["test/**/*.long.test.ts"],
+    server: { deps: { external: [/\/dist\//] } },
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    reporters: ["default", ["json", { outputFile: "test-report.json" }]],
+  },
+});
