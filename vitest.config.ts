@@ -5,9 +5,10 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     exclude: ["test/**/*.long.test.ts"],
+    setupFiles: ["test/support/expect-node.ts"],
     server: { deps: { external: [/\/dist\//] } },
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    reporters: ["default", ["json", { outputFile: "test-report.json" }]],
+    reporters: ["default", ["json", { outputFile: process.env.XVD_TEST_REPORT ?? "test-report.json" }]],
   },
 });
