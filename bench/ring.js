@@ -1,0 +1,85 @@
+// Cached reads through a block device's whole path: NBD servers under fio's nbd engine, measured in turns.
+import { join } from "node:path";
+import { writeDataFile } from "./lib/data-file.js";
+import { median } from "./lib/median.js";
+import { fioNbd, NBD_PEERS, startNbdPeer } from "./lib/nbd-peers.js";
+
+export const name = "ring";
+
+const FILE_SIZE = 512 * 2 ** 20;
+
+/** `figure` picks what is compared out of { iops, bandwidth }. */
+const WORKLOADS = [
+  {
+    title: "4 KiB random read, depth 1",
+    rw: "randread",
+    blockSize: 4096,
+    depth: 1,
+    unit: "IOPS",
+    figure: ({ iops }) => iops,
+  },
+  {
+    title: "4 KiB random read, depth 32",
+    rw: "randread",
+    blockSize: 4096,
+    depth: 32,
+    unit: "IOPS",
+    figure: ({ iops }) => iops,
+  },
+  {
+    title: "128 KiB sequential read, depth 32",
+    rw: "read",
+    blockSize: 131072,
+    depth: 32,
+    unit: "GB/s",
+    figure: ({ bandwidth }) => bandwidth / 1e9,
+  },
+];
+
+export async function run(context) {
+  const file = join(context.dir, "data.dsk");
+  context.say(`writing ${FILE_SIZE / 2 ** 20} MiB of data`);
+  writeDataFile(file, FILE_SIZE);
+  const contestants = await startContestants(context, file);
+  try {
+    const rows = [];
+    for (const workload of WORKLOADS) rows.push(...(await measureWorkload(context, workload, contestants)));
+    return rows;
+  } finally {
+    for (const contestant of contestants) await contestant.stop();
+  }
+}
+
+/** Everyone who serves `file`: `measure(workload)` gives { iops, bandwidth }. */
+async function startContestants(context, file) {
+  if (!context.have("fio", ...NBD_PEERS)) return [];
+  const started = [];
+  for (const peer of NBD_PEERS) {
+    const server = await startNbdPeer(peer, file, context.dir);
+    started.push({
+      name: peer,
+      measure: async (workload) => fioNbd(server.uri, workload, { dir: context.dir }),
+      stop: () => server.stop(),
+    });
+  }
+  return started;
+}
+
+async function measureWorkload(context, workload, contestants) {
+  const samples = new Map(contestants.map((contestant) => [contestant.name, []]));
+  for (let round = 0; round < context.rounds; round++)
+    for (const contestant of contestants) {
+      const value = workload.figure(await contestant.measure(workload));
+      context.say(`${workload.title}: ${contestant.name} ${Number(value.toPrecision(3))} ${workload.unit}`);
+      samples.get(contestant.name).push(value);
+    }
+  return [...samples].map(([peerName, values]) => ({
+    name: workload.title,
+    ours: null,
+    peer: median(values),
+    peerName,
+    unit: workload.unit,
+    better: "higher",
+    target: null,
+  }));
+}
