@@ -8,6 +8,7 @@
 import { alignDown } from "../bytes/align.js";
 import { DiskError } from "../errors.js";
 import { type BlockDevice, type Extent, defineDevice } from "./device.js";
+import { type FileRange, asFileRange, withFileRange } from "./file-range.js";
 
 /** Where a run of guest-visible bytes lies. `length` is at least 1 and may exceed what was asked for. */
 export type Location =
@@ -32,7 +33,7 @@ export interface Mapping extends Pick<BlockDevice, "label" | "size" | "blockSize
 
 export function mapDevice(mapping: Mapping): BlockDevice {
   const io = new MappedIo(mapping);
-  return defineDevice({
+  const device = defineDevice({
     label: mapping.label,
     // A getter: a mapping may grow.
     get size() {
@@ -48,6 +49,7 @@ export function mapDevice(mapping: Mapping): BlockDevice {
     flush: () => mapping.flush?.() ?? Promise.resolve(),
     close: () => mapping.close?.() ?? Promise.resolve(),
   });
+  return withFileRange(device, (offset, length) => io.fileRange(offset, length));
 }
 
 class MappedIo {
@@ -108,6 +110,13 @@ class MappedIo {
       }
       done += part;
     }
+  }
+
+  async fileRange(offset: number, length: number): Promise<FileRange | null> {
+    const location = await this.#mapping.locate(offset, length);
+    if (location.kind === "zero") return null;
+    const range = await asFileRange(location.device, location.offset, Math.min(location.length, length));
+    return range && { ...range, exclusive: range.exclusive && !location.shared };
   }
 
   /** Walks the runs of a range: `direct` changes a run where it lies, or returns undefined when the run needs a unit of its own. */

@@ -1,0 +1,117 @@
+/** A file or block device of the host as a device: raw bytes, holes told apart from data, locked against other processes. */
+import { DiskError } from "../errors.js";
+import { type OpenFile, openFile } from "../os/file.js";
+import { type FileLock, lockFile } from "../os/lock.js";
+import { type BlockDevice, defineDevice, type Extent } from "./device.js";
+import { withFileRange } from "./file-range.js";
+
+export interface FileDevice extends BlockDevice {
+  readonly path: string;
+  readonly file: OpenFile;
+  /** Bytes. Refused for block devices, for read-only files and for a fixed size. */
+  resize(size: number): Promise<void>;
+}
+
+export interface FileDeviceOptions {
+  readonly writable?: boolean;
+  /** Read without a lock, also what somebody else writes. Not with `writable`. */
+  readonly forceShare?: boolean;
+  /** Bytes to show instead of the file's own size; what lies behind the file's end reads as zeros. */
+  readonly sizeOverride?: number;
+  readonly label?: string;
+  /** False: plain Node only, as on systems without native calls. */
+  readonly native?: boolean;
+}
+
+/** Opens and locks; throws `DENIED` naming the holder when somebody else has it. Closing gives the lock back. */
+export async function openFileDevice(path: string, options: FileDeviceOptions = {}): Promise<FileDevice> {
+  const { writable = false, forceShare = false, native = true } = options;
+  if (writable && forceShare) throw new TypeError(`Cannot open "${path}" for writing and share it by force`);
+  const file = await openFile(path, { writable, native });
+  try {
+    const lock = forceShare ? null : lockFile(file, writable ? "write" : "read");
+    return fileDevice(file, { ...options, lock });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+export interface FileDeviceOfOptions extends Pick<FileDeviceOptions, "sizeOverride" | "label"> {
+  /** Released when the device is closed. */
+  readonly lock?: FileLock | null;
+  /** Default true: closing the device closes the file. */
+  readonly own?: boolean;
+}
+
+/** An open file as a device, without locking it (a staged file, which nobody else can see). */
+export function fileDevice(file: OpenFile, options: FileDeviceOfOptions = {}): FileDevice {
+  const { sizeOverride, lock, own = true } = options;
+  let closed = false;
+  const sizeNow = () => sizeOverride ?? file.size;
+
+  const device = defineDevice({
+    label: options.label ?? `"${file.path}"`,
+    get size() {
+      return sizeNow();
+    },
+    writable: file.writable,
+    read: (offset, into) =>
+      offset + into.length <= file.size ? file.read(offset, into) : readPastEnd(file, offset, into),
+    write: (offset, data) => file.write(offset, data),
+    zero: (offset, length) => file.punchHole(offset, length),
+    discard: (offset, length) => file.punchHole(offset, length),
+    extents: (offset, length) => fileExtents(file, offset, length),
+    flush: () => (file.writable ? file.dataSync() : Promise.resolve()),
+    async close() {
+      closed = true;
+      lock?.release();
+      if (own) await file.close();
+    },
+  });
+
+  const extension = {
+    path: file.path,
+    file,
+    async resize(size: number) {
+      if (closed) throw new TypeError(`Cannot resize ${device.label}: it is closed`);
+      if (!file.writable) throw new DiskError("READ_ONLY", `Cannot resize ${device.label}: it is read-only`);
+      if (sizeOverride !== undefined)
+        throw new DiskError("UNSUPPORTED", `Cannot resize ${device.label}: its size is fixed`);
+      if (!Number.isSafeInteger(size) || size < 0)
+        throw new RangeError(`Cannot resize ${device.label}: ${size} is no size`);
+      await file.resize(size);
+    },
+  };
+  return withFileRange(Object.assign(device, extension), async (offset, length) => ({
+    file,
+    offset,
+    length,
+    exclusive: true,
+  }));
+}
+
+/** The part within the file is read, the rest is zeros. */
+async function readPastEnd(file: OpenFile, offset: number, into: Uint8Array): Promise<void> {
+  const inside = Math.max(0, Math.min(into.length, file.size - offset));
+  if (inside > 0) await file.read(offset, into.subarray(0, inside));
+  into.fill(0, inside);
+}
+
+/** Asks for one run at a time: the map of a sparse file of any size costs what is looked at. */
+async function* fileExtents(file: OpenFile, offset: number, length: number): AsyncGenerator<Extent> {
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    const run = at < file.size ? file.runAt(at, Math.min(end, file.size)) : { data: false, end };
+    yield {
+      offset: at,
+      length: run.end - at,
+      data: run.data,
+      zero: !run.data,
+      present: true,
+      depth: 0,
+      hostOffset: at,
+    };
+    at = run.end;
+  }
+}

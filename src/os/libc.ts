@@ -1,0 +1,168 @@
+/**
+ * The system calls that Node lacks, by koffi: Linux on 64-bit machines with the generic ABI (x64, arm64, riscv64, loong64).
+ * Every call returns what the kernel returns: a result, or a negative errno. Nothing here throws after loading.
+ * Where koffi cannot load `libc()` is null, and every caller has a way of its own with plain Node.
+ */
+import { createRequire } from "node:module";
+import { arch, constants, platform } from "node:os";
+
+type Koffi = typeof import("koffi");
+
+/** Bytes that stay where they are during a call; views of a SharedArrayBuffer as well. */
+type Bytes = Uint8Array;
+
+export interface Libc {
+  /** Cached bytes only: a short count or `-EAGAIN` where the kernel would have to wait (preadv2 with RWF_NOWAIT). */
+  readCached(fd: number, into: Bytes, offset: number): number;
+  /** Next offset of data (or of a hole) at or after `offset`; `-ENXIO` behind the last one. */
+  seekData(fd: number, offset: number): number;
+  seekHole(fd: number, offset: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>;
+  copyFileRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): Promise<number>;
+  /** The whole file `from` shared with `to` (ioctl FICLONE). */
+  clone(from: number, to: number): Promise<number>;
+  /** A range shared, in units of the file system's blocks (ioctl FICLONERANGE). */
+  cloneRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): Promise<number>;
+  syncFileRange(fd: number, offset: number, length: number, flags: number): Promise<number>;
+  /** An open-file-description lock on `length` bytes (fcntl F_OFD_SETLK); `type` is F_RDLCK, F_WRLCK or F_UNLCK. */
+  setLock(fd: number, type: number, offset: number, length: number): number;
+  /** 1 when another description's lock would keep ours of that type from being set (F_OFD_GETLK), 0 when none. */
+  testLock(fd: number, type: number, offset: number, length: number): number;
+  /** Gives an O_TMPFILE file a name; `-EEXIST` when the name is taken. */
+  linkOpenFile(fd: number, path: string): number;
+  /** Bytes of a block device (ioctl BLKGETSIZE64). */
+  deviceSize(fd: number): number;
+}
+
+export const FALLOC_KEEP_SIZE = 0x01;
+export const FALLOC_PUNCH_HOLE = 0x02;
+export const FALLOC_ZERO_RANGE = 0x10;
+export const F_RDLCK = 0;
+export const F_WRLCK = 1;
+export const F_UNLCK = 2;
+export const SYNC_WAIT_BEFORE = 1;
+export const SYNC_WRITE = 2;
+export const SYNC_WAIT_AFTER = 4;
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const RWF_NOWAIT = 8;
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
+const FICLONE = 0x4004_9409;
+const FICLONERANGE = 0x4020_940d;
+const BLKGETSIZE64 = 0x8008_1272;
+
+const ARCHITECTURES = ["x64", "arm64", "riscv64", "loong64"];
+
+let loaded: Libc | null | undefined;
+
+/** The calls, or null where they cannot be had. Loaded at the first use: it costs about two milliseconds. */
+export function libc(): Libc | null {
+  if (loaded === undefined) {
+    try {
+      loaded = platform() === "linux" && ARCHITECTURES.includes(arch()) ? bind(loadKoffi()) : null;
+    } catch {
+      loaded = null;
+    }
+  }
+  return loaded;
+}
+
+/** The negative of an errno by its name. */
+export function negative(name: keyof typeof constants.errno): number {
+  return -constants.errno[name];
+}
+
+/** A negative result as the error that Node's own calls would have given. */
+export function errnoError(result: number, call: string): NodeJS.ErrnoException {
+  const code = Object.entries(constants.errno).find(([, value]) => value === -result)?.[0] ?? `errno ${-result}`;
+  return Object.assign(new Error(`${code}: ${call}`), { code, errno: result, syscall: call });
+}
+
+/**
+ * koffi's entry file parses the ELF header of Node to find its binary, which takes twice as long as loading it.
+ * So the binary is asked for where npm puts it; any other place is koffi's own business.
+ */
+function loadKoffi(): Koffi {
+  const require = createRequire(import.meta.url);
+  try {
+    const beside = createRequire(require.resolve("koffi"));
+    return beside(`@koromix/koffi-linux-${arch()}/linux_${arch()}/koffi.node`) as Koffi;
+  } catch {
+    return require("koffi") as Koffi;
+  }
+}
+
+function bind(koffi: Koffi): Libc {
+  const lib = koffi.load(null);
+  const declare = (name: string, result: string, ...args: string[]) => lib.func(name, result, args);
+  const preadv2 = declare("preadv2", "intptr_t", "int", "void *", "int", "int64_t", "int");
+  const lseek = declare("lseek", "int64_t", "int", "int64_t", "int");
+  const fallocate = declare("fallocate", "int", "int", "int", "int64_t", "int64_t");
+  const copyFileRange = declare("copy_file_range", "intptr_t", "int", "void *", "int", "void *", "size_t", "uint");
+  const syncFileRange = declare("sync_file_range", "int", "int", "int64_t", "int64_t", "uint");
+  const ioctlNumber = declare("ioctl", "int", "int", "ulong", "intptr_t");
+  const ioctlBytes = declare("ioctl", "int", "int", "ulong", "void *");
+  const fcntl = declare("fcntl", "int", "int", "int", "void *");
+  const linkat = declare("linkat", "int", "int", "str", "int", "str", "int");
+
+  const answer = (result: number | bigint): number => (result < 0 ? -koffi.errno() : Number(result));
+  const later = (call: { async: (...args: unknown[]) => void }, ...args: unknown[]): Promise<number> =>
+    new Promise((resolve, reject) => {
+      call.async(...args, (error: unknown, result: number) => (error ? reject(error) : resolve(answer(result))));
+    });
+
+  // One call at a time on this thread: the vector and the lock are filled just before the call that reads them.
+  const vector = new BigUint64Array(2);
+  const lock = new BigInt64Array(4);
+  const lockType = new Int16Array(lock.buffer);
+  const fillLock = (type: number, offset: number, length: number) => {
+    lock.fill(0n);
+    lockType[0] = type;
+    lock[1] = BigInt(offset);
+    lock[2] = BigInt(length);
+  };
+
+  return {
+    readCached(fd, into, offset) {
+      vector[0] = koffi.address(into);
+      vector[1] = BigInt(into.length);
+      return answer(preadv2(fd, vector, 1, offset, RWF_NOWAIT));
+    },
+    seekData: (fd, offset) => answer(lseek(fd, offset, SEEK_DATA)),
+    seekHole: (fd, offset) => answer(lseek(fd, offset, SEEK_HOLE)),
+    fallocate: (fd, mode, offset, length) => later(fallocate, fd, mode, offset, length),
+    copyFileRange: (from, fromOffset, to, toOffset, length) =>
+      later(
+        copyFileRange,
+        from,
+        BigInt64Array.of(BigInt(fromOffset)),
+        to,
+        BigInt64Array.of(BigInt(toOffset)),
+        length,
+        0,
+      ),
+    clone: (from, to) => later(ioctlNumber, to, FICLONE, from),
+    cloneRange: (from, fromOffset, to, toOffset, length) =>
+      later(ioctlBytes, to, FICLONERANGE, BigInt64Array.of(...[from, fromOffset, length, toOffset].map(BigInt))),
+    syncFileRange: (fd, offset, length, flags) => later(syncFileRange, fd, offset, length, flags),
+    setLock(fd, type, offset, length) {
+      fillLock(type, offset, length);
+      return answer(fcntl(fd, F_OFD_SETLK, lock));
+    },
+    testLock(fd, type, offset, length) {
+      fillLock(type, offset, length);
+      const result = answer(fcntl(fd, F_OFD_GETLK, lock));
+      return result < 0 ? result : Number(lockType[0] !== F_UNLCK);
+    },
+    linkOpenFile: (fd, path) => answer(linkat(AT_FDCWD, `/proc/self/fd/${fd}`, AT_FDCWD, path, AT_SYMLINK_FOLLOW)),
+    deviceSize(fd) {
+      const size = new BigUint64Array(1);
+      const result = answer(ioctlBytes(fd, BLKGETSIZE64, size));
+      return result < 0 ? result : Number(size[0]);
+    },
+  };
+}

@@ -1,0 +1,81 @@
+/**
+ * Locks on image files across processes, the same that QEMU takes (its documentation, "image locking"), so that it
+ * refuses what we write and we refuse what it holds. Open-file-description locks, each on one byte, all of them read locks:
+ *
+ *     byte 100 + bit   "I use this permission"            byte 200 + bit   "I do not share this permission"
+ *
+ * First all own bytes are locked, then the opposite bytes are tested for others' locks. A cut between leaves nothing:
+ * the kernel drops the locks with the descriptor. Where the system has no such locks, files in a folder say the same.
+ */
+import { DiskError } from "../errors.js";
+import type { OpenFile } from "./file.js";
+import { findHolder, type Holder } from "./holder.js";
+import { errnoError, F_RDLCK, F_UNLCK, F_WRLCK, type Libc } from "./libc.js";
+import { lockByFile } from "./lock-files.js";
+
+/** A writer excludes everybody; readers share. */
+export type LockMode = "read" | "write";
+
+export interface LockOptions {
+  /** What the lock is for, in the error's text; default `open "PATH"` or `open "PATH" for writing`. */
+  readonly purpose?: string;
+  /** Folder for lock files where they stand in. */
+  readonly directory?: string;
+}
+
+export interface FileLock {
+  /** Idempotent. Closing the file releases as well, except where lock files stand in. */
+  release(): void;
+}
+
+const PERMISSION_BASE = 100;
+const UNSHARED_BASE = 200;
+const CONSISTENT_READ = 0;
+const WRITE = 1;
+const WRITE_UNCHANGED = 2;
+const RESIZE = 3;
+
+const BYTES: Record<LockMode, { uses: readonly number[]; keeps: readonly number[] }> = {
+  read: { uses: [CONSISTENT_READ], keeps: [WRITE, RESIZE] },
+  write: { uses: [CONSISTENT_READ, WRITE, RESIZE], keeps: [CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE] },
+};
+
+/** Locks an open file or throws `DENIED`, naming who holds it. */
+export function lockFile(file: OpenFile, mode: LockMode, options: LockOptions = {}): FileLock {
+  const purpose = options.purpose ?? `open "${file.path}"${mode === "write" ? " for writing" : ""}`;
+  const conflict = file.native ? lockBytes(file.native, file.fd, mode) : "unsupported";
+  if (conflict === null) return { release: () => unlockBytes(file) };
+  if (conflict === "unsupported") {
+    const taken = lockByFile(file.identity, mode, options.directory);
+    if ("release" in taken) return taken;
+    throw inUse(purpose, file.path, mode, taken);
+  }
+  unlockBytes(file);
+  throw inUse(purpose, file.path, mode, findHolder(file, conflict));
+}
+
+/** Null when locked; the byte at which somebody else is in the way; or that the file system has no locks. */
+function lockBytes(native: Libc, fd: number, mode: LockMode): number | "unsupported" | null {
+  const { uses, keeps } = BYTES[mode];
+  const own = [...uses.map((bit) => PERMISSION_BASE + bit), ...keeps.map((bit) => UNSHARED_BASE + bit)];
+  for (const byte of own) if (native.setLock(fd, F_RDLCK, byte, 1) < 0) return "unsupported";
+  const others = [...uses.map((bit) => UNSHARED_BASE + bit), ...keeps.map((bit) => PERMISSION_BASE + bit)];
+  for (const byte of others) {
+    const found = native.testLock(fd, F_WRLCK, byte, 1);
+    if (found < 0) throw errnoError(found, "fcntl F_OFD_GETLK");
+    if (found > 0) return byte;
+  }
+  return null;
+}
+
+function unlockBytes(file: OpenFile): void {
+  file.native?.setLock(file.fd, F_UNLCK, PERMISSION_BASE, UNSHARED_BASE - PERMISSION_BASE + RESIZE + 1);
+}
+
+function inUse(purpose: string, path: string, mode: LockMode, holder: Holder | null): DiskError {
+  const who = holder ? `${holder.command} (pid ${holder.pid})` : "another process";
+  const allowed = mode === "read" ? ", allowed with --force-share" : "";
+  return new DiskError("DENIED", `Cannot ${purpose}: it is in use by ${who}${allowed}`, {
+    details: { path, locked: true, pid: holder?.pid ?? null, command: holder?.command ?? null },
+  });
+}

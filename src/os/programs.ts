@@ -1,0 +1,125 @@
+/** Programs of the system: found, run without a shell, their output captured. */
+import { accessSync, constants, statSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { env } from "node:process";
+import { DiskError } from "../errors.js";
+
+/** Where a user's PATH often does not lead, and mkfs and sfdisk live. */
+const SYSTEM_FOLDERS = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/** Debian packages of the programs that xvdkit runs. */
+const PACKAGES: Readonly<Record<string, string>> = {
+  "mkfs.ext2": "e2fsprogs",
+  "mkfs.ext3": "e2fsprogs",
+  "mkfs.ext4": "e2fsprogs",
+  mke2fs: "e2fsprogs",
+  e2fsck: "e2fsprogs",
+  tune2fs: "e2fsprogs",
+  debugfs: "e2fsprogs",
+  resize2fs: "e2fsprogs",
+  "mkfs.vfat": "dosfstools",
+  "mkfs.fat": "dosfstools",
+  "fsck.fat": "dosfstools",
+  mcopy: "mtools",
+  mdir: "mtools",
+  "mkfs.xfs": "xfsprogs",
+  xfs_repair: "xfsprogs",
+  xfs_db: "xfsprogs",
+  "mkfs.btrfs": "btrfs-progs",
+  mkswap: "util-linux",
+  blkid: "util-linux",
+  sfdisk: "fdisk",
+  sgdisk: "gdisk",
+  "qemu-img": "qemu-utils",
+  "qemu-io": "qemu-utils",
+  "qemu-nbd": "qemu-utils",
+  tar: "tar",
+};
+
+export interface RunOptions {
+  readonly input?: Uint8Array | string;
+  readonly signal?: AbortSignal;
+  /** Added to the environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Exit codes that are no failure; default only 0. */
+  readonly allowed?: readonly number[];
+  /** Bytes of output kept before the program is stopped; default 64 MiB. */
+  readonly maxOutput?: number;
+}
+
+export interface RunResult {
+  readonly code: number;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** The program's full path, or null. */
+export function findProgram(name: string, path: string = env.PATH ?? ""): string | null {
+  for (const folder of [...path.split(delimiter).filter(Boolean), ...SYSTEM_FOLDERS]) {
+    const candidate = join(folder, name);
+    if (isExecutable(candidate)) return candidate;
+  }
+  return null;
+}
+
+/** The same, or `NOT_FOUND` with the package that has it. */
+export function requireProgram(name: string): string {
+  const found = findProgram(name);
+  if (found) return found;
+  const from = PACKAGES[name] ? `, it is in Debian's package ${PACKAGES[name]}` : "";
+  throw new DiskError("NOT_FOUND", `Cannot run ${name}: it is not installed${from}`, {
+    details: { program: name, package: PACKAGES[name] ?? null },
+  });
+}
+
+/** Runs a program to its end. Throws `NOT_FOUND` when it is missing, `IO` with its last words when it fails. */
+export async function runProgram(name: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const program = requireProgram(name);
+  const { spawn } = await import("node:child_process");
+  const child = spawn(program, args, {
+    cwd: options.cwd,
+    env: { ...env, LC_ALL: "C", ...options.env },
+    signal: options.signal,
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  const limit = options.maxOutput ?? 64 << 20;
+  const gather = (stream: NodeJS.ReadableStream, parts: Buffer[]) => {
+    let size = 0;
+    stream.on("data", (part: Buffer) => {
+      size += part.length;
+      if (size <= limit) parts.push(part);
+      else child.kill("SIGKILL");
+    });
+  };
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  gather(child.stdout, stdout);
+  gather(child.stderr, stderr);
+  child.stdin.on("error", () => {}); // a program may end without reading its input
+  child.stdin.end(options.input);
+  const [code, killedBy] = await new Promise<[number | null, string | null]>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (...end) => resolve(end));
+  });
+  const result = { code: code ?? -1, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString("utf8") };
+  if (code === null || !(options.allowed ?? [0]).includes(code)) throw failure(name, result, killedBy);
+  return result;
+}
+
+function failure(name: string, result: RunResult, killedBy: string | null): DiskError {
+  const words = (result.stderr.trim() || result.stdout.toString("utf8").trim()).split("\n").at(-1) ?? "";
+  const end = killedBy ? `it was ended by ${killedBy}` : `it ended with exit code ${result.code}`;
+  return new DiskError("IO", `Cannot run ${name}: ${end}${words ? `: ${words.slice(0, 400)}` : ""}`, {
+    details: { program: name, code: result.code, stderr: result.stderr.slice(-4000) },
+  });
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
