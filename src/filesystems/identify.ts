@@ -1,0 +1,40 @@
+/** What lies on a device, told from superblocks only. */
+import type { BlockDevice } from "../block/device.js";
+import { DiskError } from "../errors.js";
+import type { Filesystem, FilesystemDriver, NewId, Random } from "./filesystem.js";
+import { FILESYSTEMS } from "./registry.js";
+
+/** Null when nothing is known. Reads at most a few hundred KiB. */
+export async function identifyFilesystem(device: BlockDevice): Promise<Filesystem | null> {
+  return (await findFilesystem(device))?.filesystem ?? null;
+}
+
+/**
+ * Gives the file system on `device` a new UUID (FAT: volume ID), in the order of writes that its driver documents, and flushes.
+ * Null when there is no file system, or one of a kind that keeps its id. Throws `UNSUPPORTED` when this one cannot get a new one now;
+ * nothing has been written then.
+ */
+export async function newFilesystemId(device: BlockDevice, random: Random): Promise<NewId | null> {
+  const found = await findFilesystem(device);
+  return found?.driver.renew ? found.driver.renew(device, random) : null;
+}
+
+async function findFilesystem(
+  device: BlockDevice,
+): Promise<{ driver: FilesystemDriver; filesystem: Filesystem } | null> {
+  for (const driver of FILESYSTEMS) {
+    const filesystem = await identifyWith(driver, device);
+    if (filesystem) return { driver, filesystem };
+  }
+  return null;
+}
+
+/** A superblock whose numbers cannot be is none: the same bytes may be something else. */
+async function identifyWith(driver: FilesystemDriver, device: BlockDevice): Promise<Filesystem | null> {
+  try {
+    return await driver.identify(device);
+  } catch (error) {
+    if (error instanceof DiskError && error.code === "CORRUPT") return null;
+    throw error;
+  }
+}
