@@ -5,10 +5,13 @@ export type ErrorCode =
   | "CORRUPT"
   /** A valid thing that this version does not do. */
   | "UNSUPPORTED"
+  /** A file, partition, domain or device of that name does not exist. */
   | "NOT_FOUND"
+  /** A write to something that was opened for reading or may only be read. */
   | "READ_ONLY"
   /** A gate or a lock said no, or the thing exists already. */
   | "DENIED"
+  /** The disk, table or file system is full, or the request is larger than it. */
   | "NO_SPACE"
   /** A peer broke its protocol. */
   | "PROTOCOL"

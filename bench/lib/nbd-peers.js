@@ -49,7 +49,9 @@ export async function startNbdPeer(name, file, dir) {
 
 /**
  * Figures of one workload against an NBD server, after a second of warming up.
+ * @param {string} uri
  * @param {Workload} workload
+ * @param {{ seconds?: number, dir?: string }} options  `dir`: where fio may leave its files
  * @returns {{ iops: number, bandwidth: number }} bandwidth in bytes a second
  */
 export function fioNbd(uri, { rw, blockSize, depth }, { seconds = 4, dir } = {}) {

@@ -18,7 +18,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 }
 
 /** The commander program with the one verb that `argv` names, or with all verbs' names when it asks for help. */
-async function programFor(argv: readonly string[]): Promise<Command> {
+export async function programFor(argv: readonly string[]): Promise<Command> {
   const [{ Command }, { findVerb, GROUPS }] = await Promise.all([import("commander"), import("./registry.js")]);
   const program = new Command("xvd").version(packageVersion(), "-V, --version").exitOverride();
   program.configureOutput({ writeErr: () => {} }); // wrong usage is reported in our own form, once
@@ -29,7 +29,10 @@ async function programFor(argv: readonly string[]): Promise<Command> {
   if (!entry) return (await import("./help.js")).helpProgram(program, first, group);
 
   const parent = group ? program.command(first).description(GROUPS[first]!).exitOverride() : program;
-  const command = parent.command(group ? second : first).description(entry.summary).exitOverride();
+  const command = parent
+    .command(group ? second : first)
+    .description(entry.summary)
+    .exitOverride();
   command.copyInheritedSettings(parent);
   command.option("--json", "print one JSON document on stdout").option("--verbose", "print the causes of an error");
   (await entry.load()).default(command);
