@@ -73,6 +73,15 @@ describe("import direction", () => {
     };
     expect(judge(cycle)).toEqual(["block/a.ts:1: imports itself by way of block/a.ts -> block/b.ts -> block/c.ts"]);
     expect(judge({ "os/a.ts": 'import "./a.js";' })).toHaveLength(1);
+    expect(
+      judge({ "os/a.ts": 'const b = await import("./b.js");', "os/b.ts": 'export { a } from "./a.js";' }),
+    ).toHaveLength(1);
+    expect(judge({ "os/a.ts": 'import type { B } from "./b.js";', "os/b.ts": 'import { a } from "./a.js";' })).toEqual(
+      [],
+    );
+    expect(
+      judge({ "os/a.ts": 'import { type B, b } from "./b.js";', "os/b.ts": 'import { a } from "./a.js";' }),
+    ).toHaveLength(1);
   });
 });
 

@@ -108,7 +108,7 @@ function lengthBreach(file: string, text: string): Breach[] {
   ];
 }
 
-/** Each import cycle once, told from its alphabetically first file. */
+/** Each cycle of imports that run once, told from its alphabetically first file. Types may refer to each other. */
 function cycles(sources: Sources): Breach[] {
   const edges = new Map([...sources].map(([file, text]) => [file, neighbours(file, text, sources)]));
   const state = new Map<string, "open" | "done">();
@@ -128,7 +128,9 @@ function cycles(sources: Sources): Breach[] {
 }
 
 function neighbours(file: string, text: string, sources: Sources): string[] {
-  const inside = importsOf(text).filter(({ specifier, kind }) => specifier.startsWith(".") && kind !== "url");
+  const inside = importsOf(text).filter(
+    ({ specifier, kind, typeOnly }) => specifier.startsWith(".") && kind !== "url" && !typeOnly,
+  );
   return [...new Set(inside.map(({ specifier }) => resolveImport(file, specifier)))].filter((target) =>
     sources.has(target),
   );

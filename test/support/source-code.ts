@@ -6,6 +6,8 @@ export interface Import {
   readonly line: number;
   /** `static` covers `import` and `export … from`; `url` is `new URL("./x.js", import.meta.url)`, a worker's entry. */
   readonly kind: "static" | "dynamic" | "url";
+  /** `import type` and `export type`: nothing is left of it when the program runs. */
+  readonly typeOnly: boolean;
 }
 
 /** A place where a global name is used. */
@@ -30,6 +32,7 @@ export function importsOf(source: string): Import[] {
         kind,
         specifier: match[2]!,
         line: lineAt(text, match.index + match[0].lastIndexOf(match[2]!)),
+        typeOnly: /^\W?(?:import|export)\s+type\s/.test(match[0]),
       })),
   );
 }
