@@ -1,0 +1,295 @@
+/**
+ * The server's half of the fixed newstyle handshake (doc/proto.md, Newstyle negotiation), without a socket: bytes go in, bytes come out.
+ * Does not do: STARTTLS, EXTENDED_HEADERS (both answered with ERR_UNSUP, as the document asks of unknown options).
+ */
+import { BASE_ALLOCATION, CLIENT_FLAG, HANDSHAKE_FLAG, IHAVEOPT, INFO, MAX_STRING, OPT, REP } from "./codes.js";
+import { blockSizes, type ExportSource, type FoundExport, findExport, transmissionFlags } from "./exports.js";
+import {
+  CLIENT_FLAGS,
+  EXPORT_NAME_REPLY,
+  EXPORT_NAME_ZEROES,
+  GREETING,
+  INFO_BLOCK_SIZE,
+  INFO_EXPORT,
+  OPTION,
+  OPTION_REPLY,
+} from "./layout.js";
+
+/** What both sides agreed on. */
+export interface Session extends FoundExport {
+  readonly structuredReplies: boolean;
+  /** Id of base:allocation, or undefined when the client did not ask for it. */
+  readonly allocationContext: number | undefined;
+}
+
+export interface HandshakeEvents {
+  send(bytes: Uint8Array): void;
+  /** The client may now send requests; `rest` is what already came after its last option. */
+  done(session: Session, rest: Buffer): void;
+  /** Ends the connection: `polite` after what was sent has left, otherwise at once. */
+  end(polite: boolean): void;
+  /** An export could not be offered; the client was told only that. */
+  failed(error: unknown): void;
+}
+
+/** Data of one option that are kept in memory; longer ones are read past and answered with ERR_TOO_BIG. */
+const MAX_OPTION = 64 << 10;
+const MAX_SKIPPED = 1 << 20;
+/** A client that goes on forever without choosing an export. */
+const MAX_OPTIONS = 1024;
+const ALLOCATION_CONTEXT = 1;
+
+/** Thrown inside to answer an option with an error. */
+class Refusal extends Error {
+  readonly type: number;
+  constructor(type: number, text: string) {
+    super(text);
+    this.type = type;
+  }
+}
+
+export class Handshake {
+  readonly #exports: ExportSource;
+  readonly #events: HandshakeEvents;
+  #input: Buffer = Buffer.alloc(0);
+  #ended = false;
+  #clientFlags: number | undefined;
+  #options = 0;
+  #skip = 0;
+  #structuredReplies = false;
+  /** The export that base:allocation was selected for. */
+  #allocationOf: string | undefined;
+
+  constructor(exports: ExportSource, events: HandshakeEvents) {
+    this.#exports = exports;
+    this.#events = events;
+  }
+
+  start(): void {
+    this.#events.send(GREETING.encode({ handshakeFlags: HANDSHAKE_FLAG.FIXED_NEWSTYLE | HANDSHAKE_FLAG.NO_ZEROES }));
+  }
+
+  receive(chunk: Buffer): void {
+    this.#input = this.#input.length === 0 ? chunk : Buffer.concat([this.#input, chunk]);
+    while (!this.#ended && this.#step());
+  }
+
+  /** Does one message. False when it has not come in whole. */
+  #step(): boolean {
+    if (this.#skip > 0)
+      return this.#take(Math.min(this.#skip, this.#input.length), (data) => (this.#skip -= data.length));
+    if (this.#clientFlags === undefined)
+      return this.#take(CLIENT_FLAGS.size, (data) => this.#greeted(CLIENT_FLAGS.decode(data).flags));
+    if (this.#input.length < OPTION.size) return false;
+    if (this.#input.readBigUInt64BE(OPTION.fields.magic.offset) !== IHAVEOPT) return this.#end(false);
+    const { option, length } = OPTION.decode(this.#input);
+    if (length > MAX_OPTION) return this.#tooBig(option, length);
+    if (this.#input.length < OPTION.size + length) return false;
+    if (++this.#options > MAX_OPTIONS) return this.#end(false);
+    return this.#take(OPTION.size + length, (data) => this.#answer(option, data.subarray(OPTION.size)));
+  }
+
+  #take(length: number, use: (data: Buffer) => void): boolean {
+    if (length === 0 || this.#input.length < length) return false;
+    const data = this.#input.subarray(0, length);
+    this.#input = this.#input.subarray(length);
+    use(data);
+    return true;
+  }
+
+  #end(polite: boolean): false {
+    this.#ended = true;
+    this.#events.end(polite);
+    return false;
+  }
+
+  #greeted(flags: number): void {
+    const known = CLIENT_FLAG.FIXED_NEWSTYLE | CLIENT_FLAG.NO_ZEROES;
+    if ((flags & ~known) !== 0) this.#end(false);
+    this.#clientFlags = flags;
+  }
+
+  #tooBig(option: number, length: number): boolean {
+    // EXPORT_NAME has no error reply; the document leaves only hanging up.
+    if (option === OPT.EXPORT_NAME || length > MAX_SKIPPED) return this.#end(false);
+    this.#skip = length;
+    this.#options++;
+    return this.#take(OPTION.size, () =>
+      this.#reply(option, REP.ERR_TOO_BIG, `the option has ${length} bytes, allowed 0..${MAX_OPTION}`),
+    );
+  }
+
+  #reply(option: number, type: number, data: Uint8Array | string = ""): void {
+    const payload = typeof data === "string" ? Buffer.from(data) : data;
+    const message = Buffer.alloc(OPTION_REPLY.size + payload.length);
+    OPTION_REPLY.encode({ option, type, length: payload.length }, message);
+    message.set(payload, OPTION_REPLY.size);
+    this.#events.send(message);
+  }
+
+  #answer(option: number, data: Buffer): void {
+    try {
+      this.#execute(option, data);
+    } catch (error) {
+      if (error instanceof Refusal) return this.#reply(option, error.type, error.message);
+      this.#events.failed(error);
+      this.#reply(option, REP.ERR_PLATFORM, "the export cannot be offered");
+    }
+  }
+
+  #execute(option: number, data: Buffer): void {
+    switch (option) {
+      case OPT.EXPORT_NAME:
+        return this.#exportName(data);
+      case OPT.ABORT:
+        this.#reply(option, REP.ACK);
+        this.#end(true);
+        return;
+      case OPT.LIST:
+        return this.#list(data);
+      case OPT.INFO:
+      case OPT.GO:
+        return this.#info(option, data);
+      case OPT.STRUCTURED_REPLY:
+        requireEmpty(data);
+        this.#structuredReplies = true;
+        return this.#reply(option, REP.ACK);
+      case OPT.LIST_META_CONTEXT:
+      case OPT.SET_META_CONTEXT:
+        return this.#metaContext(option, data);
+      default:
+        throw new Refusal(REP.ERR_UNSUP, "this server does not know the option");
+    }
+  }
+
+  #exportName(data: Buffer): void {
+    const found = data.length <= MAX_STRING ? findExport(this.#exports, data.toString()) : undefined;
+    if (!found) return void this.#end(false);
+    const zeroes = this.#clientFlags! & CLIENT_FLAG.NO_ZEROES ? 0 : EXPORT_NAME_ZEROES;
+    const reply = Buffer.alloc(EXPORT_NAME_REPLY.size + zeroes);
+    EXPORT_NAME_REPLY.encode(
+      { size: found.export.device.size, flags: transmissionFlags(found.export, this.#structuredReplies) },
+      reply,
+    );
+    this.#events.send(reply);
+    this.#done(found);
+  }
+
+  #list(data: Buffer): void {
+    requireEmpty(data);
+    if (typeof this.#exports === "function") throw new Refusal(REP.ERR_POLICY, "this server does not list its exports");
+    for (const [name, { description = "" }] of this.#exports) {
+      const text = Buffer.from(name);
+      this.#reply(OPT.LIST, REP.SERVER, Buffer.concat([be32(text.length), text, Buffer.from(description)]));
+    }
+    this.#reply(OPT.LIST, REP.ACK);
+  }
+
+  #info(option: number, data: Buffer): void {
+    const reader = new OptionReader(data);
+    const found = this.#require(reader.string());
+    const wanted = new Set(Array.from({ length: reader.u16() }, () => reader.u16()));
+    reader.end();
+    const { device, description } = found.export;
+    const { minimum, preferred, maximumPayload } = blockSizes(device);
+    const flags = transmissionFlags(found.export, this.#structuredReplies);
+    this.#reply(option, REP.INFO, INFO_EXPORT.encode({ size: device.size, flags }));
+    // Sent to everybody: a client that did not ask can still look at it, and one that ignores it gets EINVAL for what does not fit.
+    this.#reply(option, REP.INFO, INFO_BLOCK_SIZE.encode({ minimum, preferred, maximumPayload }));
+    if (wanted.has(INFO.NAME)) this.#reply(option, REP.INFO, Buffer.concat([be16(INFO.NAME), Buffer.from(found.name)]));
+    if (wanted.has(INFO.DESCRIPTION) && description)
+      this.#reply(option, REP.INFO, Buffer.concat([be16(INFO.DESCRIPTION), Buffer.from(description)]));
+    this.#reply(option, REP.ACK);
+    if (option === OPT.GO) this.#done(found);
+  }
+
+  #metaContext(option: number, data: Buffer): void {
+    if (option === OPT.SET_META_CONTEXT) this.#allocationOf = undefined; // a refused selection clears the former one too
+    if (!this.#structuredReplies) throw new Refusal(REP.ERR_INVALID, "structured replies were not negotiated");
+    const reader = new OptionReader(data);
+    const found = this.#require(reader.string());
+    const count = reader.u32();
+    const queries: string[] = [];
+    for (let i = 0; i < count; i++) queries.push(reader.string());
+    reader.end();
+    const listing = option === OPT.LIST_META_CONTEXT;
+    const wanted = queries.includes(BASE_ALLOCATION) || (listing && (count === 0 || queries.includes("base:")));
+    if (wanted) {
+      this.#reply(
+        option,
+        REP.META_CONTEXT,
+        Buffer.concat([be32(listing ? 0 : ALLOCATION_CONTEXT), Buffer.from(BASE_ALLOCATION)]),
+      );
+      if (!listing) this.#allocationOf = found.name;
+    }
+    this.#reply(option, REP.ACK);
+  }
+
+  #require(name: string): FoundExport {
+    const found = findExport(this.#exports, name);
+    if (!found) throw new Refusal(REP.ERR_UNKNOWN, `there is no export ${JSON.stringify(name)}`);
+    return found;
+  }
+
+  #done(found: FoundExport): void {
+    this.#ended = true;
+    const rest = this.#input;
+    this.#input = Buffer.alloc(0);
+    // Contexts that were selected for another export do not count.
+    const allocationContext = this.#allocationOf === found.name ? ALLOCATION_CONTEXT : undefined;
+    this.#events.done({ ...found, structuredReplies: this.#structuredReplies, allocationContext }, rest);
+  }
+}
+
+/** Reads an option's data in order; what does not fit is answered with ERR_INVALID. */
+class OptionReader {
+  readonly #data: Buffer;
+  #at = 0;
+
+  constructor(data: Buffer) {
+    this.#data = data;
+  }
+
+  u16(): number {
+    return this.#next(2).readUInt16BE();
+  }
+
+  u32(): number {
+    return this.#next(4).readUInt32BE();
+  }
+
+  string(): string {
+    const length = this.u32();
+    if (length > MAX_STRING)
+      throw new Refusal(REP.ERR_INVALID, `a string has ${length} bytes, allowed 0..${MAX_STRING}`);
+    return this.#next(length).toString();
+  }
+
+  end(): void {
+    if (this.#at < this.#data.length)
+      throw new Refusal(REP.ERR_INVALID, `${this.#data.length - this.#at} bytes are left over`);
+  }
+
+  #next(length: number): Buffer {
+    if (length > this.#data.length - this.#at)
+      throw new Refusal(REP.ERR_INVALID, "the data are shorter than their lengths say");
+    this.#at += length;
+    return this.#data.subarray(this.#at - length, this.#at);
+  }
+}
+
+function requireEmpty(data: Buffer): void {
+  if (data.length > 0) throw new Refusal(REP.ERR_INVALID, `the option has ${data.length} bytes, allowed 0`);
+}
+
+function be16(value: number): Buffer {
+  const buffer = Buffer.alloc(2);
+  buffer.writeUInt16BE(value);
+  return buffer;
+}
+
+function be32(value: number): Buffer {
+  const buffer = Buffer.alloc(4);
+  buffer.writeUInt32BE(value);
+  return buffer;
+}

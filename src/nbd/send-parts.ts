@@ -1,0 +1,9 @@
+import type { Socket } from "node:net";
+
+/** Sends the parts in one gathered write; `sent` is called when the socket needs them no longer, also after a failure. */
+export function sendParts(socket: Socket, parts: readonly Uint8Array[], sent: () => void): void {
+  if (parts.length === 1) return void socket.write(parts[0]!, sent);
+  socket.cork();
+  for (const [i, part] of parts.entries()) socket.write(part, i === parts.length - 1 ? sent : undefined);
+  socket.uncork();
+}

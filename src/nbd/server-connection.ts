@@ -1,0 +1,88 @@
+/** One client of the server: its socket, and the handshake or transmission that the socket's bytes belong to. */
+import type { Socket } from "node:net";
+import type { ExportSource } from "./exports.js";
+import { Handshake, type Session } from "./handshake.js";
+import { sendParts } from "./send-parts.js";
+import { Transmission, type TransmissionLimits } from "./transmission.js";
+
+export interface ConnectionLimits extends TransmissionLimits {
+  /** Silence during the handshake, or while the last replies are sent, after which the client is cut off. */
+  readonly handshakeTimeoutMs: number;
+}
+
+export class ServerConnection {
+  readonly #socket: Socket;
+  readonly #failed: (error: unknown) => void;
+  readonly #limits: ConnectionLimits;
+  #handshake: Handshake | undefined;
+  #transmission: Transmission | undefined;
+  #session: Session | undefined;
+  /** Resolves when the socket is closed and nothing of it is in flight in the device any more. */
+  readonly closed: Promise<void>;
+
+  constructor(socket: Socket, exports: ExportSource, limits: ConnectionLimits, failed: (error: unknown) => void) {
+    this.#socket = socket;
+    this.#failed = failed;
+    this.#limits = limits;
+    this.#handshake = new Handshake(exports, {
+      send: (bytes) => void socket.write(bytes),
+      done: (session, rest) => this.#begin(session, rest),
+      end: (polite) => this.#end(polite),
+      failed,
+    });
+    socket.setNoDelay(true);
+    socket.setTimeout(limits.handshakeTimeoutMs);
+    socket.on("timeout", () => socket.destroy());
+    socket.on("data", (chunk: Buffer) => (this.#transmission ?? this.#handshake)?.receive(chunk));
+    // A client that only ends its half still gets the replies to what it asked.
+    socket.on("end", () => void this.finish());
+    socket.on("error", () => socket.destroy()); // "close" follows, and says all there is to say
+    this.closed = new Promise<void>((resolve) => socket.on("close", () => resolve())).then(() =>
+      this.#transmission?.stop(),
+    );
+    this.#handshake.start();
+  }
+
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
+  get wrote(): boolean {
+    return this.#transmission?.wrote ?? false;
+  }
+
+  /** Takes no further request, lets those in flight end, and closes the connection. */
+  async finish(): Promise<void> {
+    this.#socket.pause();
+    await this.#transmission?.stop();
+    this.#end(true);
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  #begin(session: Session, rest: Buffer): void {
+    const socket = this.#socket;
+    socket.setTimeout(0);
+    this.#session = session;
+    this.#handshake = undefined;
+    this.#transmission = new Transmission(session, this.#limits, {
+      send: (parts, sent) => sendParts(socket, parts, sent),
+      // After all sockets that are readable now were read: their replies share a write, and nobody waits longer for it.
+      schedule: (flush) => void setImmediate(flush),
+      pause: () => void socket.pause(),
+      resume: () => void socket.resume(),
+      end: (polite) => this.#end(polite),
+      failed: this.#failed,
+    });
+    if (rest.length > 0) this.#transmission.receive(rest);
+  }
+
+  #end(polite: boolean): void {
+    const socket = this.#socket;
+    if (!polite) return void socket.destroy();
+    socket.setTimeout(this.#limits.handshakeTimeoutMs); // a client that never takes its last replies
+    socket.end(() => socket.destroy()); // what the client still sends is of no interest
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * NBD server: fixed newstyle over TCP or a unix socket (doc/proto.md of NetworkBlockDevice/nbd).
+ * Does: EXPORT_NAME GO INFO LIST ABORT STRUCTURED_REPLY LIST/SET_META_CONTEXT (base:allocation); READ with holes and DF, WRITE, FUA, FLUSH,
+ * TRIM, WRITE_ZEROES, CACHE, BLOCK_STATUS; several connections and requests at once. Does not yet: TLS, extended headers, dirty bitmaps.
+ */
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { MAX_PAYLOAD } from "./codes.js";
+import { blockSizes, type ExportSource } from "./exports.js";
+import { type ListenAddress, LOOPBACK, listen } from "./listen.js";
+import { type ConnectionLimits, ServerConnection } from "./server-connection.js";
+import { type NbdAddress, printNbdUri } from "./uri.js";
+
+export type { Export, ExportSource } from "./exports.js";
+
+export interface ClosedConnection {
+  /** The export's own name, also when the client asked for the default; undefined when it never chose one. */
+  readonly exportName: string | undefined;
+  /** Whether it sent a write, trim or zero request that was let through. */
+  readonly wrote: boolean;
+}
+
+export interface NbdServerOptions {
+  readonly exports: ExportSource;
+  readonly limits?: Partial<ServerLimits>;
+  /** Called when the connection's last request has left the device too. */
+  readonly onConnectionClosed?: (connection: ClosedConnection) => void;
+  /** A device failed a request, or could not be offered; the client was told an error value. */
+  readonly onError?: (error: unknown) => void;
+}
+
+export interface ServerLimits extends ConnectionLimits {
+  /** Further clients are turned away. */
+  readonly connections: number;
+  /** How long `close` waits for clients to take their last replies. */
+  readonly closeTimeoutMs: number;
+}
+
+const LIMITS: ServerLimits = {
+  connections: 64,
+  bytesInFlight: MAX_PAYLOAD,
+  requestsInFlight: 1024,
+  handshakeTimeoutMs: 10_000,
+  closeTimeoutMs: 2000,
+};
+
+export interface NbdServer {
+  /** The port that was taken, for servers on TCP. */
+  readonly port: number | undefined;
+  /** What a client connects to; by default the default export. */
+  uri(exportName?: string): string;
+  /** Clients that have chosen the export now, or any export. */
+  connectionCount(exportName?: string): number;
+  /** Takes no more clients and requests, lets requests in flight end, closes all connections and removes the socket. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** Throws `DENIED` when another server answers at the address. */
+export async function serveNbd(options: NbdServerOptions & ListenAddress): Promise<NbdServer> {
+  if (typeof options.exports !== "function") for (const { device } of options.exports.values()) blockSizes(device);
+  const limits = { ...LIMITS, ...options.limits };
+  const clients = new Set<ServerConnection>();
+  // Without allowHalfOpen Node would end our half while requests of a client that ended its own are still in the device.
+  const server = createServer({ allowHalfOpen: true }, (socket) => accept(socket, options, limits, clients));
+  server.maxConnections = limits.connections;
+  await listen(server, options);
+  server.on("error", (error) => options.onError?.(error));
+
+  const target = boundTarget(options, server.address());
+  let closing: Promise<void> | undefined;
+  return {
+    port: "port" in target ? target.port : undefined,
+    uri: (exportName = "") => printNbdUri({ target, exportName }),
+    connectionCount: (name) =>
+      [...clients].filter(({ session }) => session && (name === undefined || session.name === name)).length,
+    close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs)),
+  };
+}
+
+function accept(socket: Socket, options: NbdServerOptions, limits: ServerLimits, clients: Set<ServerConnection>): void {
+  const connection = new ServerConnection(socket, options.exports, limits, (error) => options.onError?.(error));
+  clients.add(connection);
+  void connection.closed.then(() => {
+    clients.delete(connection);
+    options.onConnectionClosed?.({ exportName: connection.session?.name, wrote: connection.wrote });
+  });
+}
+
+async function closeAll(
+  server: ReturnType<typeof createServer>,
+  clients: ReadonlySet<ServerConnection>,
+  timeoutMs: number,
+): Promise<void> {
+  // Resolves when the last socket has closed; Node removes the socket's file.
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const impatient = setTimeout(() => {
+    for (const client of clients) client.destroy();
+  }, timeoutMs);
+  await Promise.all([...clients].map((client) => client.finish().then(() => client.closed)));
+  await closed;
+  clearTimeout(impatient);
+}
+
+function boundTarget(address: ListenAddress, bound: AddressInfo | string | null): NbdAddress["target"] {
+  if ("path" in address) return { path: address.path };
+  return { host: address.bind ?? LOOPBACK, port: (bound as AddressInfo).port };
+}

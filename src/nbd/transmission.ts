@@ -1,0 +1,305 @@
+/**
+ * The server's half of the transmission phase, without a socket: bytes of requests go in, gathered replies come out.
+ * Requests run at once and are answered in the order in which they finish. What a client can make the server hold is bounded:
+ *
+ *   receive -> [header] -> within the limits? -no-> pause the wire, go on when replies have left
+ *                              | yes
+ *                          allowed? -no-> skip its payload, error reply
+ *                              | yes
+ *                          payload -> device -> reply -> outbox -> wire
+ *
+ * Nothing here is a socket's or a thread's, so that a blocking worker can drive it as well.
+ */
+import { BufferPool } from "./buffer-pool.js";
+import { CMD, CMD_FLAG, MAX_PAYLOAD, REQUEST_MAGIC } from "./codes.js";
+import { allocation, execute, type ReadRun, readRuns } from "./commands.js";
+import { toNbdErrno } from "./errno.js";
+import type { Session } from "./handshake.js";
+import { REQUEST } from "./layout.js";
+import { Outbox, type Send } from "./outbox.js";
+import { Replies } from "./replies.js";
+import { isWrite, Request, refusal } from "./request.js";
+
+export interface Wire {
+  readonly send: Send;
+  /** Calls the flush when what came in together has been answered. */
+  schedule(flush: () => void): void;
+  /** Stops and restarts the flow of bytes to `receive`; a few may still come after a pause. */
+  pause(): void;
+  resume(): void;
+  /** Ends the connection: `polite` after what was sent has left, otherwise at once. */
+  end(polite: boolean): void;
+  /** The device failed a request; the client has been told the error value. */
+  failed(error: unknown): void;
+}
+
+export interface TransmissionLimits {
+  /** Payload bytes in flight, from a request's header to its reply's departure. One request is always let in. */
+  readonly bytesInFlight: number;
+  readonly requestsInFlight: number;
+}
+
+const MAGIC_AT = REQUEST.fields.magic.offset;
+const TYPE_AT = REQUEST.fields.type.offset;
+const LENGTH_AT = REQUEST.fields.length.offset;
+/** Payload of a refused write that is read past. After more the connection ends: reading it would serve only the client's greed. */
+const MAX_SKIPPED = 2 * MAX_PAYLOAD;
+/** Shorter reads are sent as data without a look at the map, which would cost more than the bytes. */
+const HOLES_FROM = 32 << 10;
+const POOL_BYTES = 8 << 20;
+
+export class Transmission {
+  readonly #session: Session;
+  readonly #limits: TransmissionLimits;
+  readonly #wire: Wire;
+  readonly #outbox: Outbox;
+  readonly #replies: Replies;
+  readonly #pool = new BufferPool(POOL_BYTES);
+  #input: Buffer = Buffer.alloc(0);
+  #at = 0;
+  /** The write whose payload is coming in: #filled bytes of it are here. */
+  #writing: { request: Request; buffer: Buffer; data: Buffer } | undefined;
+  #filled = 0;
+  /** Payload bytes of a refused write still to be read past, and its answer. */
+  #skip = 0;
+  #refused: { request: Request; errno: number } | undefined;
+  #requests = 0;
+  #bytes = 0;
+  #stalled = false;
+  #stopped = false;
+  #wrote = false;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(session: Session, limits: TransmissionLimits, wire: Wire) {
+    this.#session = session;
+    this.#limits = limits;
+    this.#wire = wire;
+    this.#outbox = new Outbox(
+      wire.send,
+      (flush) => wire.schedule(flush),
+      () => this.#continue(),
+    );
+    this.#replies = new Replies(this.#outbox, session.structuredReplies);
+  }
+
+  /** Whether a request that changes the device was let through. */
+  get wrote(): boolean {
+    return this.#wrote;
+  }
+
+  /** The chunk belongs to this object from now on: writes may be done straight out of it. */
+  receive(chunk: Buffer): void {
+    if (this.#stopped) return;
+    this.#input = this.#at === this.#input.length ? chunk : Buffer.concat([this.#input.subarray(this.#at), chunk]);
+    this.#at = 0;
+    if (!this.#stalled) this.#parse();
+  }
+
+  /** Takes no further request. Resolves when none is in flight and their replies have been given to the wire. */
+  stop(): Promise<void> {
+    this.#stopped = true;
+    this.#input = Buffer.alloc(0);
+    this.#at = 0;
+    if (this.#writing) this.#requests--; // its payload will never come
+    this.#writing = undefined;
+    return new Promise((resolve) => {
+      this.#whenIdle.push(resolve);
+      this.#settle();
+    });
+  }
+
+  #parse(): void {
+    while (
+      !this.#stopped &&
+      (this.#skip > 0 ? this.#skipPayload() : this.#writing ? this.#fillPayload() : this.#header())
+    );
+  }
+
+  /** Takes the next request in. False when there is none, or no room for it. */
+  #header(): boolean {
+    const input = this.#input;
+    const at = this.#at;
+    if (input.length - at < REQUEST.size) return false;
+    if (input.readUInt32BE(at + MAGIC_AT) !== REQUEST_MAGIC) return this.#hangUp();
+    const type = input.readUInt16BE(at + TYPE_AT);
+    if (type === CMD.DISC) return this.#disconnect();
+    const length = input.readUInt32BE(at + LENGTH_AT);
+    if (this.#isFull(type === CMD.READ || type === CMD.WRITE ? length : 0)) {
+      this.#stalled = true;
+      this.#wire.pause();
+      return false;
+    }
+    this.#at = at + REQUEST.size;
+    const request = new Request(input, at);
+    const errno = refusal(request, this.#session);
+    if (errno !== 0) return this.#refuse(request, errno);
+    this.#requests++;
+    this.#bytes += payloadOf(request);
+    if (isWrite(type)) this.#wrote = true;
+    if (type === CMD.WRITE) this.#beginPayload(request);
+    else this.#run(request, undefined);
+    return true;
+  }
+
+  #isFull(length: number): boolean {
+    const held = this.#bytes + this.#outbox.unsent;
+    if (this.#requests === 0 && held === 0) return false;
+    return this.#requests >= this.#limits.requestsInFlight || held + length > this.#limits.bytesInFlight;
+  }
+
+  #refuse(request: Request, errno: number): boolean {
+    if (request.type !== CMD.WRITE || request.length === 0) {
+      this.#replies.error(request, errno, "the request does not fit the export");
+      return true;
+    }
+    if (request.length > MAX_SKIPPED) return this.#hangUp();
+    this.#skip = request.length;
+    this.#refused = { request, errno };
+    return true;
+  }
+
+  #skipPayload(): boolean {
+    const here = Math.min(this.#skip, this.#input.length - this.#at);
+    this.#at += here;
+    this.#skip -= here;
+    if (this.#skip > 0) return false;
+    this.#replies.error(this.#refused!.request, this.#refused!.errno);
+    return true;
+  }
+
+  #beginPayload(request: Request): void {
+    const { length } = request;
+    if (this.#input.length - this.#at >= length) {
+      const data = this.#input.subarray(this.#at, this.#at + length);
+      this.#at += length;
+      return this.#run(request, data);
+    }
+    const buffer = this.#pool.take(length);
+    this.#writing = { request, buffer, data: buffer.subarray(0, length) };
+    this.#filled = 0;
+  }
+
+  #fillPayload(): boolean {
+    const { request, buffer, data } = this.#writing!;
+    const copied = this.#input.copy(data, this.#filled, this.#at);
+    this.#filled += copied;
+    this.#at += copied;
+    if (this.#filled < data.length) return false;
+    this.#writing = undefined;
+    this.#run(request, data, buffer);
+    return true;
+  }
+
+  /** `buffer` is the pool's, and goes back when the write is done. */
+  #run(request: Request, data: Buffer | undefined, buffer?: Buffer): void {
+    const { device } = this.#session.export;
+    try {
+      if (request.type === CMD.READ) return this.#read(request);
+      if (request.type === CMD.BLOCK_STATUS) return this.#blockStatus(request);
+      execute(device, request, data).then(
+        () => {
+          if (buffer) this.#pool.give(buffer);
+          this.#replies.done(request);
+          this.#finish(request);
+        },
+        (error) => this.#fail(request, error),
+      );
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+
+  #read(request: Request): void {
+    const { offset, length, flags } = request;
+    if (length >= HOLES_FROM && this.#session.structuredReplies && (flags & CMD_FLAG.DF) === 0) {
+      this.#readSparse(request).then(
+        () => this.#finish(request),
+        (error) => this.#fail(request, error),
+      );
+      return;
+    }
+    const buffer = this.#pool.take(length);
+    const data = buffer.length === length ? buffer : buffer.subarray(0, length);
+    this.#session.export.device.read(offset, data).then(
+      () => {
+        this.#replies.read(request, data, () => this.#pool.give(buffer));
+        this.#finish(request);
+      },
+      // The buffer is not used again: a part of the failed read may still be on its way into it.
+      (error) => this.#fail(request, error),
+    );
+  }
+
+  /** Reads only what is no hole. Nothing is sent before all is read, so that an error is the whole answer. */
+  async #readSparse(request: Request): Promise<void> {
+    const { device } = this.#session.export;
+    const runs = await readRuns(device, request.offset, request.length);
+    const parts = await Promise.all(runs.map((run) => (run.hole ? undefined : this.#readPart(run))));
+    for (const [i, { offset, length, hole }] of runs.entries()) {
+      const last = i === runs.length - 1;
+      if (hole) this.#replies.hole(request, offset, length, last);
+      else this.#replies.data(request, offset, parts[i]!.data, last, () => this.#pool.give(parts[i]!.buffer));
+    }
+  }
+
+  async #readPart({ offset, length }: ReadRun): Promise<{ buffer: Buffer; data: Buffer }> {
+    const buffer = this.#pool.take(length);
+    const data = buffer.length === length ? buffer : buffer.subarray(0, length);
+    await this.#session.export.device.read(offset, data);
+    return { buffer, data };
+  }
+
+  #blockStatus(request: Request): void {
+    const { offset, length, flags } = request;
+    allocation(this.#session.export.device, offset, length, (flags & CMD_FLAG.REQ_ONE) !== 0).then(
+      (runs) => {
+        this.#replies.blockStatus(request, this.#session.allocationContext!, runs);
+        this.#finish(request);
+      },
+      (error) => this.#fail(request, error),
+    );
+  }
+
+  #fail(request: Request, error: unknown): void {
+    this.#wire.failed(error);
+    this.#replies.error(request, toNbdErrno(error));
+    this.#finish(request);
+  }
+
+  #finish(request: Request): void {
+    this.#requests--;
+    this.#bytes -= payloadOf(request);
+    if (this.#stopped) this.#settle();
+    else this.#continue();
+  }
+
+  /** Goes on after a pause, when there is room again. */
+  #continue(): void {
+    if (!this.#stalled || this.#stopped) return;
+    this.#stalled = false;
+    this.#parse();
+    if (!this.#stalled && !this.#stopped) this.#wire.resume();
+  }
+
+  #disconnect(): false {
+    void this.stop().then(() => this.#wire.end(true));
+    return false;
+  }
+
+  /** The stream makes no sense any more: nothing of it may be taken for a request. */
+  #hangUp(): false {
+    this.#stopped = true;
+    this.#wire.end(false);
+    return false;
+  }
+
+  #settle(): void {
+    if (this.#requests > 0 || this.#whenIdle.length === 0) return;
+    this.#outbox.flush();
+    for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+}
+
+function payloadOf({ type, length }: Request): number {
+  return type === CMD.READ || type === CMD.WRITE ? length : 0;
+}
