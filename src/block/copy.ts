@@ -1,0 +1,224 @@
+/**
+ * The copy engine: all visible bytes of one device to another. Holes are never read and stay holes; several pieces are in
+ * flight with bounded memory; between files the kernel copies (and shares blocks where the file system can). Dirty pages
+ * of a target file are sent to the disk while the copy goes on, so that the sync at the end finds little to do.
+ */
+import { isZero } from "../bytes/align.js";
+import { DiskError } from "../errors.js";
+import { byteGranular } from "./aligned.js";
+import { compareDevices } from "./compare.js";
+import type { BlockDevice } from "./device.js";
+import { asFileRange } from "./file-range.js";
+import { zeroRuns } from "./runs.js";
+import { slice } from "./slice.js";
+import { inFlight } from "./tasks.js";
+
+export interface CopyOptions {
+  readonly sourceOffset?: number;
+  readonly targetOffset?: number;
+  /** Bytes; default: from `sourceOffset` to the source's end. */
+  readonly length?: number;
+  /** The target's range reads as zeros now (a new file): zeros are left out instead of written. */
+  readonly targetIsZero?: boolean;
+  /**
+   * Look for zeros within data, 4 KiB at a time, and keep them out of the target. "auto": where the bytes pass
+   * through this process anyway; "always": also where the kernel could copy by itself.
+   */
+  readonly detectZeros?: "auto" | "always";
+  /**
+   * Read both sides again afterwards and compare. The reads may come from the page cache: this proves that the right
+   * bytes went to the right places, not what the medium will give back after a power cut.
+   */
+  readonly verify?: boolean;
+  /** Looked at between pieces; the promise rejects with its reason when nothing is in flight any more. */
+  readonly signal?: AbortSignal;
+  /** Bytes of the range that are done, of how many. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** Bytes; the first three sum up to the range. */
+export interface CopyResult {
+  /** Written to the target. */
+  readonly copied: number;
+  /** Made zero on the target because it might have held something else. */
+  readonly zeroed: number;
+  /** Zeros that needed nothing. */
+  readonly skipped: number;
+  /** Of `copied`, what the kernel did without the bytes passing through this process. */
+  readonly inKernel: number;
+}
+
+/** A piece is what one lane works on; large, because the kernel is asked once for it. */
+const PIECE = 8 << 20;
+/** What is read at once where the bytes pass through this process. */
+const BUFFER = 1 << 20;
+const WIDTH = 4;
+const ZERO_UNIT = 4096;
+/** On a target that is not zero yet, shorter zero runs are written as data: a hole for each would cost more. */
+const SHORTEST_ZEROED = 64 * 1024;
+
+/** On failure or abort the target's range holds any mix of old and new; nothing outside it has changed. */
+export async function copyDevice(
+  source: BlockDevice,
+  target: BlockDevice,
+  options: CopyOptions = {},
+): Promise<CopyResult> {
+  const job = new CopyJob(byteGranular(source), byteGranular(target), options);
+  await inFlight(WIDTH, job.pieces(), (piece, lane) => job.copy(piece, lane), options.signal);
+  if (options.verify) await verifyCopy(job, options.signal);
+  return job.result;
+}
+
+interface Piece {
+  /** Bytes from the start of the range. */
+  readonly at: number;
+  readonly length: number;
+  readonly zero: boolean;
+}
+
+class CopyJob {
+  readonly result = { copied: 0, zeroed: 0, skipped: 0, inKernel: 0 };
+  readonly source: BlockDevice;
+  readonly target: BlockDevice;
+  readonly from: number;
+  readonly to: number;
+  readonly length: number;
+  readonly #options: CopyOptions;
+  readonly #buffers: (Uint8Array | undefined)[] = [];
+  #kernelCopies: boolean;
+  #done = 0;
+
+  constructor(source: BlockDevice, target: BlockDevice, options: CopyOptions) {
+    const { sourceOffset = 0, targetOffset = 0, length = source.size - sourceOffset } = options;
+    [this.source, this.target, this.from, this.to, this.length] = [source, target, sourceOffset, targetOffset, length];
+    this.#options = options;
+    this.#kernelCopies = options.detectZeros !== "always";
+    if (
+      !(
+        sourceOffset >= 0 &&
+        targetOffset >= 0 &&
+        length >= 0 &&
+        length <= source.size - sourceOffset &&
+        length <= target.size - targetOffset
+      )
+    )
+      throw new RangeError(
+        `Cannot copy ${source.label} to ${target.label}: ${length} bytes from ${sourceOffset} of ${source.size} to ${targetOffset} of ${target.size}`,
+      );
+    if (source === target && Math.abs(sourceOffset - targetOffset) < length)
+      throw new RangeError(`Cannot copy within ${source.label}: the ranges overlap`);
+  }
+
+  /** Zero runs whole; data cut at multiples of the piece, counted from the start of the range. */
+  async *pieces(): AsyncGenerator<Piece> {
+    for await (const run of zeroRuns(this.source, this.from, this.length)) {
+      const end = run.offset - this.from + run.length;
+      for (let at = run.offset - this.from; at < end; ) {
+        const length = run.zero ? end - at : Math.min(end - at, PIECE - (at % PIECE));
+        yield { at, length, zero: run.zero };
+        at += length;
+      }
+    }
+  }
+
+  async copy(piece: Piece, lane: number): Promise<void> {
+    if (piece.zero) await this.#zero(piece.at, piece.length);
+    else await this.#copyData(piece, lane);
+    this.#options.onProgress?.((this.#done += piece.length), this.length);
+  }
+
+  async #copyData({ at, length }: Piece, lane: number): Promise<void> {
+    for (let done = 0; done < length; ) {
+      const inKernel = this.#kernelCopies ? await this.#copyInKernel(at + done, length - done) : 0;
+      if (inKernel > 0) {
+        done += inKernel;
+        continue;
+      }
+      const part = Math.min(BUFFER, length - done);
+      this.#buffers[lane] ??= new Uint8Array(BUFFER);
+      await this.#copyThroughBuffer(at + done, this.#buffers[lane].subarray(0, part));
+      done += part;
+    }
+    await this.#beginWriteback(at, length);
+  }
+
+  /** Bytes that the kernel has copied from file to file; 0 where it cannot. */
+  async #copyInKernel(at: number, length: number): Promise<number> {
+    const from = await asFileRange(this.source, this.from + at, length);
+    if (!from) return 0;
+    const to = await asFileRange(this.target, this.to + at, from.length);
+    if (!to?.exclusive || !to.file.writable) return 0;
+    const count = await from.file.copyRangeTo(to.file, from.offset, to.offset, to.length);
+    if (count === 0) this.#kernelCopies = false; // not between these two, so not asked again
+    this.result.inKernel += count;
+    this.result.copied += count;
+    return count;
+  }
+
+  async #copyThroughBuffer(at: number, buffer: Uint8Array): Promise<void> {
+    await this.source.read(this.from + at, buffer);
+    for (const run of splitZeros(buffer, this.#options.targetIsZero ? ZERO_UNIT : SHORTEST_ZEROED)) {
+      if (run.zero) {
+        await this.#zero(at + run.start, run.end - run.start);
+      } else {
+        await this.target.write(this.to + at + run.start, buffer.subarray(run.start, run.end));
+        this.result.copied += run.end - run.start;
+      }
+    }
+  }
+
+  /** Zeros on the target, where its own map does not know them already. */
+  async #zero(at: number, length: number): Promise<void> {
+    if (this.#options.targetIsZero) {
+      this.result.skipped += length;
+      return;
+    }
+    for await (const run of zeroRuns(this.target, this.to + at, length)) {
+      this.#options.signal?.throwIfAborted();
+      if (!run.zero) await this.target.zero(run.offset, run.length);
+      this.result[run.zero ? "skipped" : "zeroed"] += run.length;
+    }
+  }
+
+  async #beginWriteback(at: number, length: number): Promise<void> {
+    const to = await asFileRange(this.target, this.to + at, length);
+    if (to?.exclusive && to.length === length) await to.file.startWriteback(to.offset, length);
+  }
+}
+
+/** The buffer in turns of zeros and not zeros; zero runs shorter than `shortest` count as data. */
+function* splitZeros(buffer: Uint8Array, shortest: number): Generator<{ start: number; end: number; zero: boolean }> {
+  let dataStart = 0;
+  for (let at = 0; at < buffer.length; ) {
+    const zeroEnd = endOfZeros(buffer, at);
+    if (zeroEnd - at >= shortest || (at === 0 && zeroEnd === buffer.length)) {
+      if (dataStart < at) yield { start: dataStart, end: at, zero: false };
+      yield { start: at, end: zeroEnd, zero: true };
+      dataStart = zeroEnd;
+    }
+    at = zeroEnd > at ? zeroEnd : Math.min(at + ZERO_UNIT, buffer.length);
+  }
+  if (dataStart < buffer.length) yield { start: dataStart, end: buffer.length, zero: false };
+}
+
+/** End of the zero units that begin at `start`; `start` itself when the unit there is not zero. */
+function endOfZeros(buffer: Uint8Array, start: number): number {
+  let end = start;
+  while (end < buffer.length && isZero(buffer.subarray(end, Math.min(end + ZERO_UNIT, buffer.length))))
+    end = Math.min(end + ZERO_UNIT, buffer.length);
+  return end;
+}
+
+async function verifyCopy(job: CopyJob, signal: AbortSignal | undefined): Promise<void> {
+  const source = slice(job.source, job.from, job.length);
+  const target = slice(job.target, job.to, job.length);
+  const { firstDifference } = await compareDevices(source, target, { strict: true, ...(signal ? { signal } : {}) });
+  if (firstDifference !== null)
+    throw new DiskError(
+      "IO",
+      `Cannot verify ${job.target.label}: byte ${job.to + firstDifference} is not what ${job.source.label} has`,
+      {
+        details: { offset: job.to + firstDifference },
+      },
+    );
+}

@@ -1,0 +1,48 @@
+/** Names in the file system: what is there, and a scratch file that goes away. */
+import { accessSync, constants, existsSync, mkdtempSync, realpathSync, rmSync, statSync } from "node:fs";
+import { truncate, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fromErrno } from "../errors.js";
+
+export function pathExists(path: string): boolean {
+  return existsSync(path);
+}
+
+export type PathKind = "file" | "block" | "directory" | "other";
+
+/** What lies at `path`, links followed; null when nothing does. */
+export function pathKind(path: string): PathKind | null {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (!stats) return null;
+  return stats.isFile() ? "file" : stats.isBlockDevice() ? "block" : stats.isDirectory() ? "directory" : "other";
+}
+
+/** The folder of a file when new files may be made there, else null. */
+export function writableFolderOf(path: string): string | null {
+  try {
+    const folder = dirname(realpathSync(path));
+    accessSync(folder, constants.W_OK);
+    return folder;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Runs `work` with an empty sparse file of `size` bytes that other programs can open by name, and removes it afterwards,
+ * whatever happened. It lies in a hidden folder of its own within `folder`, readable by nobody else.
+ */
+export async function withScratchFile<T>(folder: string, size: number, work: (path: string) => Promise<T>): Promise<T> {
+  let own: string | undefined;
+  try {
+    own = mkdtempSync(join(folder, ".xvd-"));
+    const path = join(own, "scratch");
+    await writeFile(path, "", { mode: 0o600 });
+    await truncate(path, size);
+    return await work(path);
+  } catch (error) {
+    throw fromErrno(`use a scratch file in "${folder}"`, error);
+  } finally {
+    if (own) rmSync(own, { recursive: true, force: true });
+  }
+}
