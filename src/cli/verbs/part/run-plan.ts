@@ -1,0 +1,36 @@
+/** Carries out a plan for the verbs that change a table, or prints it: summary, dry run and writer work from the same one. */
+import type { BlockDevice } from "../../../block/device.js";
+import { describeSteps, type TablePlan } from "../../../partitions/plan.js";
+import { toSfdiskJson } from "../../../partitions/sfdisk-json.js";
+import { writePlan } from "../../../partitions/write.js";
+import type { DiskOptions } from "./open-table.js";
+
+export interface ChangeOptions extends DiskOptions {
+  readonly dryRun?: boolean;
+  readonly json?: boolean;
+}
+
+export async function runPlan(
+  disk: string,
+  device: BlockDevice,
+  plan: TablePlan,
+  options: ChangeOptions,
+): Promise<void> {
+  if (!options.dryRun) await writePlan(device, plan);
+  if (options.json) {
+    const steps = plan.steps.flatMap((step) =>
+      step.kind === "write" ? [{ offset: step.offset, length: step.data.length, what: step.what }] : [],
+    );
+    const result = {
+      changed: !options.dryRun && steps.length > 0,
+      "dry-run": options.dryRun ?? false,
+      summary: plan.summary,
+      writes: steps,
+    };
+    process.stdout.write(`${JSON.stringify({ ...result, ...toSfdiskJson(plan.after, disk) }, null, 2)}\n`);
+    return;
+  }
+  for (const line of plan.summary) process.stdout.write(`${disk}: ${options.dryRun ? "would " : ""}${line}\n`);
+  if (options.dryRun) for (const line of describeSteps(plan)) process.stdout.write(`  ${line}\n`);
+  else if (plan.steps.length === 0) process.stdout.write(`${disk}: nothing to write\n`);
+}
