@@ -8,31 +8,25 @@ export const name = "ring";
 
 const FILE_SIZE = 512 * 2 ** 20;
 
-/** `figure` picks what is compared out of { iops, bandwidth }. */
+/** The contestant that is ours; the others are its peers. */
+const OURS = "xvdkit";
+
+/** `figure` picks what is compared; `least` bounds ours by itself, `ratios` ours by a peer's. */
 const WORKLOADS = [
   {
     title: "4 KiB random read, depth 1",
-    rw: "randread",
-    blockSize: 4096,
-    depth: 1,
-    unit: "IOPS",
-    figure: ({ iops }) => iops,
+    ...{ rw: "randread", blockSize: 4096, depth: 1 },
+    ...{ unit: "IOPS", figure: ({ iops }) => iops, least: 40_000, ratios: { "qemu-nbd": 3 } },
   },
   {
     title: "4 KiB random read, depth 32",
-    rw: "randread",
-    blockSize: 4096,
-    depth: 32,
-    unit: "IOPS",
-    figure: ({ iops }) => iops,
+    ...{ rw: "randread", blockSize: 4096, depth: 32 },
+    ...{ unit: "IOPS", figure: ({ iops }) => iops, least: 200_000, ratios: { "qemu-nbd": 3 } },
   },
   {
     title: "128 KiB sequential read, depth 32",
-    rw: "read",
-    blockSize: 131072,
-    depth: 32,
-    unit: "GB/s",
-    figure: ({ bandwidth }) => bandwidth / 1e9,
+    ...{ rw: "read", blockSize: 131072, depth: 32 },
+    ...{ unit: "GB/s", figure: ({ bandwidth }) => bandwidth / 1e9, least: 2.5, ratios: {} },
   },
 ];
 
@@ -73,13 +67,19 @@ async function measureWorkload(context, workload, contestants) {
       context.say(`${workload.title}: ${contestant.name} ${Number(value.toPrecision(3))} ${workload.unit}`);
       samples.get(contestant.name).push(value);
     }
-  return [...samples].map(([peerName, values]) => ({
-    name: workload.title,
-    ours: null,
-    peer: median(values),
+  const medians = Object.fromEntries([...samples].map(([who, values]) => [who, median(values)]));
+  return rowsOf(workload, medians);
+}
+
+/** Ours against its own bound, then beside each peer. */
+function rowsOf({ title, unit, least, ratios }, { [OURS]: ours = null, ...peers }) {
+  const common = { name: title, ours, unit, better: "higher" };
+  const alone = ours === null ? [] : [{ ...common, peer: null, peerName: "", target: least }];
+  const beside = Object.entries(peers).map(([peerName, peer]) => ({
+    ...common,
+    peer,
     peerName,
-    unit: workload.unit,
-    better: "higher",
-    target: null,
+    target: ratios[peerName] ?? null,
   }));
+  return [...alone, ...beside];
 }
