@@ -1,8 +1,8 @@
 /** Who holds a lock on a file: found in /proc, where each descriptor's locks are listed (proc(5), /proc/pid/fdinfo). Linux only. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
-import { pid as ownPid } from "node:process";
 import type { OpenFile } from "./file.js";
+import { ownPid } from "./this-process.js";
 
 export interface Holder {
   readonly pid: number;

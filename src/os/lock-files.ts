@@ -7,10 +7,10 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { kill, pid as ownPid } from "node:process";
 import { fromErrno } from "../errors.js";
 import { commandOf, type Holder } from "./holder.js";
 import type { FileLock, LockMode } from "./lock.js";
+import { isRunning, ownPid } from "./this-process.js";
 
 /** The lock, or who is in the way. `directory`: the common folder, by default in the system's one for temporary files. */
 export function lockByFile(
@@ -62,11 +62,7 @@ function findOther(directory: string, key: string, mode: LockMode, own: string):
 
 /** Whether the process that put up the sign still runs: the pid lives and has not been given to another one since. */
 function isAlive(pid: number, sign: string): boolean {
-  try {
-    kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+  if (!isRunning(pid)) return false;
   try {
     const then = readFileSync(sign, "utf8");
     const now = startTime(pid);

@@ -17,6 +17,12 @@ export function pathKind(path: string): PathKind | null {
   return stats.isFile() ? "file" : stats.isBlockDevice() ? "block" : stats.isDirectory() ? "directory" : "other";
 }
 
+/** Whether `path` leads to the file that `identity` (of an `OpenFile`) means. */
+export function leadsTo(path: string, identity: string): boolean {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  return stats !== undefined && `${stats.dev}:${stats.ino}` === identity;
+}
+
 /** The folder of a file when new files may be made there, else null. */
 export function writableFolderOf(path: string): string | null {
   try {

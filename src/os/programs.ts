@@ -1,8 +1,8 @@
 /** Programs of the system: found, run without a shell, their output captured. */
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import { env } from "node:process";
 import { DiskError } from "../errors.js";
+import { environment } from "./this-process.js";
 
 /** Where a user's PATH often does not lead, and mkfs and sfdisk live. */
 const SYSTEM_FOLDERS = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
@@ -55,7 +55,7 @@ export interface RunResult {
 }
 
 /** The program's full path, or null. */
-export function findProgram(name: string, path: string = env.PATH ?? ""): string | null {
+export function findProgram(name: string, path: string = environment().PATH ?? ""): string | null {
   for (const folder of [...path.split(delimiter).filter(Boolean), ...SYSTEM_FOLDERS]) {
     const candidate = join(folder, name);
     if (isExecutable(candidate)) return candidate;
@@ -79,7 +79,7 @@ export async function runProgram(name: string, args: readonly string[], options:
   const { spawn } = await import("node:child_process");
   const child = spawn(program, args, {
     cwd: options.cwd,
-    env: { ...env, LC_ALL: "C", ...options.env },
+    env: { ...environment(), LC_ALL: "C", ...options.env },
     signal: options.signal,
     stdio: ["pipe", "pipe", "pipe"],
   });

@@ -1,0 +1,41 @@
+/** Programs that outlive the command that starts them. */
+import { spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { fromErrno } from "../errors.js";
+
+export interface BackgroundProgram {
+  readonly pid: number | undefined;
+  /** Whether it has ended already. */
+  exited(): boolean;
+}
+
+/** Starts a program in a session of its own, without a terminal; what it says goes to `log`, which is emptied first. */
+export function startDetached(command: readonly string[], log: string): BackgroundProgram {
+  const [program, ...args] = command;
+  let fd: number;
+  try {
+    fd = openSync(log, "w", 0o600);
+  } catch (error) {
+    throw fromErrno(`write ${JSON.stringify(log)}`, error);
+  }
+  const child = spawn(program!, args, { detached: true, stdio: ["ignore", fd, fd], cwd: "/" });
+  closeSync(fd);
+  let ended = false;
+  child.on("error", () => {
+    ended = true;
+  });
+  child.on("exit", () => {
+    ended = true;
+  });
+  child.unref();
+  return { pid: child.pid, exited: () => ended };
+}
+
+/** The last line of a log, or nothing. */
+export function lastLineOf(log: string): string {
+  try {
+    return readFileSync(log, "utf8").trim().split("\n").at(-1) ?? "";
+  } catch {
+    return "";
+  }
+}

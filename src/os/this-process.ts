@@ -1,0 +1,19 @@
+/** What this process is and inherits: its pid and its environment; and whether another process lives. The only file of this layer that asks. */
+import { env, kill, pid } from "node:process";
+
+export const ownPid: number = pid;
+
+/** A copy of the variables that child processes inherit. */
+export function environment(): Record<string, string | undefined> {
+  return { ...env };
+}
+
+/** Also true for processes that this user may not signal. */
+export function isRunning(pid: number): boolean {
+  try {
+    kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
