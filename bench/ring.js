@@ -15,18 +15,33 @@ const OURS = "xvdkit";
 const WORKLOADS = [
   {
     title: "4 KiB random read, depth 1",
-    ...{ rw: "randread", blockSize: 4096, depth: 1 },
-    ...{ unit: "IOPS", figure: ({ iops }) => iops, least: 40_000, ratios: { "qemu-nbd": 3 } },
+    rw: "randread",
+    blockSize: 4096,
+    depth: 1,
+    unit: "IOPS",
+    figure: ({ iops }) => iops,
+    least: 40_000,
+    ratios: { "qemu-nbd": 3 },
   },
   {
     title: "4 KiB random read, depth 32",
-    ...{ rw: "randread", blockSize: 4096, depth: 32 },
-    ...{ unit: "IOPS", figure: ({ iops }) => iops, least: 200_000, ratios: { "qemu-nbd": 3 } },
+    rw: "randread",
+    blockSize: 4096,
+    depth: 32,
+    unit: "IOPS",
+    figure: ({ iops }) => iops,
+    least: 200_000,
+    ratios: { "qemu-nbd": 3 },
   },
   {
     title: "128 KiB sequential read, depth 32",
-    ...{ rw: "read", blockSize: 131072, depth: 32 },
-    ...{ unit: "GB/s", figure: ({ bandwidth }) => bandwidth / 1e9, least: 2.5, ratios: {} },
+    rw: "read",
+    blockSize: 131072,
+    depth: 32,
+    unit: "GB/s",
+    figure: ({ bandwidth }) => bandwidth / 1e9,
+    least: 2.5,
+    ratios: {},
   },
 ];
 
@@ -34,8 +49,9 @@ export async function run(context) {
   const file = join(context.dir, "data.dsk");
   context.say(`writing ${FILE_SIZE / 2 ** 20} MiB of data`);
   writeDataFile(file, FILE_SIZE);
-  const contestants = await startContestants(context, file);
+  const contestants = [];
   try {
+    await startPeers(context, file, contestants);
     const rows = [];
     for (const workload of WORKLOADS) rows.push(...(await measureWorkload(context, workload, contestants)));
     return rows;
@@ -44,19 +60,18 @@ export async function run(context) {
   }
 }
 
-/** Everyone who serves `file`: `measure(workload)` gives { iops, bandwidth }. */
-async function startContestants(context, file) {
-  if (!context.have("fio", ...NBD_PEERS)) return [];
-  const started = [];
+/** Adds everyone who serves `file`; those that have started are stopped by the caller even when a later one fails. */
+async function startPeers({ have, dir }, file, contestants) {
+  if (!have("fio", ...NBD_PEERS)) return;
   for (const peer of NBD_PEERS) {
-    const server = await startNbdPeer(peer, file, context.dir);
-    started.push({
+    const server = await startNbdPeer(peer, file, dir);
+    contestants.push({
       name: peer,
-      measure: async (workload) => fioNbd(server.uri, workload, { dir: context.dir }),
+      /** Gives { iops, bandwidth }. */
+      measure: async (workload) => fioNbd(server.uri, workload, { dir }),
       stop: () => server.stop(),
     });
   }
-  return started;
 }
 
 async function measureWorkload(context, workload, contestants) {
