@@ -20,7 +20,7 @@ export interface Transport {
  * A client in the store's own thread, with the identity of `domid`; see `Xenstored.connect` for who may.
  * Requests are answered during `send`; replies and events arrive in microtasks, so that no callback runs inside another's request.
  */
-export function connectInProcess(xenstored: Xenstored, domid: number): Transport {
+export function localTransport(xenstored: Xenstored, domid: number): Transport {
   let receive: (bytes: Uint8Array) => void = () => {};
   let ended: (reason?: DiskError) => void = () => {};
   let closed = false;
@@ -43,7 +43,7 @@ export function connectInProcess(xenstored: Xenstored, domid: number): Transport
   };
 }
 
-/** Either end of a MessagePort: a client in a worker thread, or (`serveMessagePort`) the store's side of it. Closing closes the port. */
+/** Either end of a MessagePort: a client in a worker thread, or with `serveTransport` the store's side of it. Closing closes the port. */
 export function messagePortTransport(port: MessagePort): Transport {
   let ended: (reason?: DiskError) => void = () => {};
   let closed = false;
@@ -85,10 +85,4 @@ export function serveTransport(xenstored: Xenstored, domid: number, transport: T
   transport.onReceive((bytes) => connection.receive(bytes));
   transport.onClose(() => connection.close());
   return connection;
-}
-
-/** The same for the client in another thread, at the other end of `port`. Returns what ends it. */
-export function serveMessagePort(xenstored: Xenstored, domid: number, port: MessagePort): () => void {
-  const connection = serveTransport(xenstored, domid, messagePortTransport(port));
-  return () => connection.close();
 }
