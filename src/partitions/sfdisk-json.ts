@@ -1,6 +1,7 @@
 /** A table as `sfdisk --json` prints it, and its partitions' node names. */
 import { printAttributes } from "./attributes.js";
-import type { PartitionTable } from "./table.js";
+import { ENTRY_COUNT } from "./gpt/layout.js";
+import type { GptTable, PartitionTable } from "./table.js";
 
 export interface SfdiskPartition {
   node: string;
@@ -22,6 +23,8 @@ export interface SfdiskTable {
   unit: "sectors";
   firstlba?: number;
   lastlba?: number;
+  /** Entries of the array, as text, when they are not 128. */
+  "table-length"?: string;
   sectorsize: number;
   partitions: SfdiskPartition[];
 }
@@ -29,7 +32,10 @@ export interface SfdiskTable {
 /** `disk` as the user named it. Fields that are empty are left out, as sfdisk does. */
 export function toSfdiskJson(table: PartitionTable, disk: string): { partitiontable: SfdiskTable } {
   const { label, id, sectorSize } = table;
-  const usable = label === "gpt" ? { firstlba: table.firstUsableLba, lastlba: table.lastUsableLba } : {};
+  const usable =
+    table.label === "gpt"
+      ? { firstlba: table.firstUsableLba, lastlba: table.lastUsableLba, ...tableLength(table) }
+      : {};
   const partitions = table.partitions.map((partition): SfdiskPartition => {
     const attrs = printAttributes(partition.attributes);
     return {
@@ -46,6 +52,11 @@ export function toSfdiskJson(table: PartitionTable, disk: string): { partitionta
   return {
     partitiontable: { label, id, device: disk, unit: "sectors", ...usable, sectorsize: sectorSize, partitions },
   };
+}
+
+function tableLength(table: GptTable): { "table-length"?: string } {
+  const { entryCount } = table.onDisk;
+  return entryCount === ENTRY_COUNT ? {} : { "table-length": String(entryCount) };
 }
 
 /** `a.dsk3`; with a `p` between when the disk's name ends in a digit: `disk1p3`. */
