@@ -1,9 +1,10 @@
 /** Pages that are made from the code say what the code says now. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { BEGIN, renderResults, withResults } from "../bench/readme-table.js";
 import { errorCodes } from "../docs/generate/errors.js";
 import { PAGES, writtenPage } from "../docs/generate.js";
+import { importsOf } from "./support/source-code.js";
 
 const file = (name: string) => new URL(`../${name}`, import.meta.url);
 const text = (name: string) => readFileSync(file(name), "utf8");
@@ -16,6 +17,33 @@ test("every code of the union is documented, and a code without a meaning is ref
   expect(errorCodes().map(({ code }) => code)).toContain("CORRUPT");
   expect(errorCodes().length).toBeGreaterThanOrEqual(8);
   expect(() => errorCodes('export type ErrorCode = /** Bad. */ | "A" | "B";')).toThrow("B");
+});
+
+describe("dependencies", () => {
+  const { dependencies, devDependencies } = JSON.parse(text("package.json")) as Record<string, Record<string, string>>;
+  const src = new URL("../src/", import.meta.url);
+  const imported = readdirSync(src, { recursive: true, encoding: "utf8" })
+    .filter((path) => path.endsWith(".ts"))
+    .flatMap((path) => importsOf(readFileSync(new URL(path, src), "utf8")))
+    .filter(({ specifier }) => !/^(\.|node:)/.test(specifier))
+    .map(({ specifier }) =>
+      specifier
+        .split("/")
+        .slice(0, specifier.startsWith("@") ? 2 : 1)
+        .join("/"),
+    );
+
+  test("what the source imports is what package.json names, no more and no less", () => {
+    expect([...new Set(imported)].sort()).toEqual(Object.keys(dependencies!).sort());
+  });
+
+  test("each is explained in docs/dependencies.md", () => {
+    const page = text("docs/dependencies.md");
+    const missing = Object.keys({ ...dependencies, ...devDependencies }).filter(
+      (name) => !page.includes(`| ${name} `) && !page.includes(`${name},`),
+    );
+    expect(missing).toEqual([]);
+  });
 });
 
 test("a link from one page of the documentation to another leads somewhere", () => {
