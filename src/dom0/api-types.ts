@@ -1,0 +1,57 @@
+/** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
+import type { VbdStatistics } from "../xen/blkback-queue.js";
+import type { GuestPartition } from "./guest-disk.js";
+
+export interface AttachRequest {
+  /** An absolute path or another DISK that the daemon can open. */
+  readonly disk: string;
+  /** Name or id; default Domain-0. */
+  readonly domain?: string;
+  /** Default: the first free letter. */
+  readonly vdev?: string;
+  readonly access?: "rw" | "ro";
+}
+
+export interface AttachedDevice {
+  readonly domain: string;
+  readonly domid: number;
+  readonly vdev: string;
+  readonly device: string;
+  readonly number: number;
+  readonly disk: string;
+  readonly size: number; // bytes
+  readonly access: "rw" | "ro";
+  /** The state of both ends, or `frontend/backend` where they differ. */
+  readonly state: string;
+  readonly "frontend-state": number;
+  readonly "backend-state": number;
+  readonly partitions: readonly GuestPartition[];
+  readonly socket: string | null;
+  readonly connections: number;
+  readonly "kernel-device": string | null;
+  readonly statistics: (VbdStatistics & { failure: string | null }) | null;
+}
+
+export interface DomainInfo {
+  readonly domid: number;
+  readonly name: string;
+  readonly state: "running";
+  readonly devices: readonly AttachedDevice[];
+}
+
+/** What the daemon writes down, and what the next one finds after a crash. */
+export interface Dom0Record {
+  readonly pid: number;
+  readonly started: string;
+  readonly devices: readonly { domain: string; vdev: string; disk: string; access: "rw" | "ro" }[];
+}
+
+export interface Dom0Status {
+  readonly running: boolean;
+  readonly pid: number | null;
+  readonly started: string | null;
+  readonly xenstored: string | null;
+  readonly domains: readonly DomainInfo[];
+  /** What a daemon that did not stop in order was holding. */
+  readonly found: Dom0Record | null;
+}

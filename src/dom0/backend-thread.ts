@@ -1,0 +1,98 @@
+/**
+ * Entry of a backend thread: one vcpu of Dom0 that serves the rings of several vbds.
+ * It blocks on its doorbell while there is nothing to do; whoever posts a message rings it.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import type { BlockDevice } from "../block/device.js";
+import { openDisk } from "../stack/disk.js";
+import type { DiskFacts, RingKeys, VbdId } from "../xen/blkback.js";
+import { BlkbackQueue, type VbdStatistics } from "../xen/blkback-queue.js";
+import { ABIS } from "../xen/blkif/layout.js";
+import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
+import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
+import { VcpuLoop } from "../xen/vcpu-loop.js";
+import { type RpcMethods, serveRpc } from "./thread-rpc.js";
+
+export interface BackendThreadData {
+  readonly dom0: DomainPages;
+  readonly vcpu: number;
+}
+
+export interface OpenParams {
+  readonly id: VbdId;
+  readonly target: string;
+  readonly writable: boolean;
+}
+
+interface Vbd {
+  readonly device: BlockDevice;
+  readonly facts: DiskFacts;
+  queue: BlkbackQueue | undefined;
+}
+
+const { dom0, vcpu } = workerData as BackendThreadData;
+const platform = simulatedPlatform(dom0, vcpu);
+const loop = new VcpuLoop(platform.vcpu, { blocking: true });
+const vbds = new Map<string, Vbd>();
+const key = (id: VbdId) => `${id.domid}/${id.devid}`;
+
+const methods: RpcMethods = {
+  async open({ id, target, writable }: OpenParams): Promise<DiskFacts> {
+    const device = await openDisk(target, { writable });
+    const facts = factsOf(device, writable);
+    vbds.set(key(id), { device, facts, queue: undefined });
+    return facts;
+  },
+
+  connect({ id, ring, pages }: { id: VbdId; ring: RingKeys; pages: DomainPages }): void {
+    platform.introduce(pages);
+    const vbd = vbds.get(key(id));
+    if (!vbd) throw new Error(`no disk is open for vbd ${key(id)}`);
+    const address = { frontendDomid: id.domid, ringRef: ring.ringRef, eventChannel: ring.eventChannel, abi: ABIS[ring.protocol]! };
+    vbd.queue = new BlkbackQueue(platform, vbd.device, vbd.facts, address, () => loop.wake());
+    loop.add(vbd.queue);
+  },
+
+  disconnect: ({ id }: { id: VbdId }) => disconnect(vbds.get(key(id))),
+
+  async close({ id }: { id: VbdId }): Promise<void> {
+    const vbd = vbds.get(key(id));
+    vbds.delete(key(id));
+    await disconnect(vbd);
+    try {
+      if (vbd?.facts.writable) await vbd.device.flush(); // a detached disk is as durable as a closed one
+    } finally {
+      await vbd?.device.close();
+    }
+  },
+
+  statistics({ id }: { id: VbdId }): (VbdStatistics & { failure: string | null }) | null {
+    const queue = vbds.get(key(id))?.queue;
+    return queue ? { ...queue.statistics, failure: queue.failure?.message ?? null } : null;
+  },
+
+  forget: ({ domid }: { domid: number }) => platform.forget(domid),
+};
+
+serveRpc(parentPort!, methods, (run) => loop.during(run));
+void loop.run();
+
+async function disconnect(vbd: Vbd | undefined): Promise<void> {
+  const queue = vbd?.queue;
+  if (!queue) return;
+  vbd.queue = undefined;
+  await queue.close();
+  loop.remove(queue);
+}
+
+function factsOf(device: BlockDevice, writable: boolean): DiskFacts {
+  const sectorSize = device.blockSize > 512 ? 4096 : 512;
+  return {
+    size: device.size - (device.size % sectorSize), // a guest sees whole sectors
+    sectorSize,
+    physicalSectorSize: sectorSize,
+    writable: writable && device.writable,
+    canDiscard: writable && device.writable,
+    discardGranularity: Math.max(sectorSize, 4096),
+  };
+}

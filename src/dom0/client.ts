@@ -1,0 +1,123 @@
+/** The control API, seen by a command: calls the daemon, and starts one when none runs. */
+import { request } from "node:http";
+import { DiskError } from "../errors.js";
+import { type XvdPaths, ensurePrivateDir } from "../os/xvd-paths.js";
+import { lastLineOf, startDetached } from "../os/background.js";
+import type { AttachedDevice, AttachRequest, DomainInfo, Dom0Status } from "./api-types.js";
+import { controlSocket, logFile } from "./places.js";
+import { revivedError, type PlainError } from "./thread-rpc.js";
+
+export interface Dom0ClientOptions {
+  readonly paths: XvdPaths;
+  /** Command that runs a daemon in the foreground; without it a missing daemon is an error. */
+  readonly daemonCommand?: readonly string[];
+}
+
+const START_TIMEOUT_MS = 20_000;
+
+export class Dom0Client {
+  readonly #paths: XvdPaths;
+  readonly #daemonCommand: readonly string[] | undefined;
+
+  constructor(options: Dom0ClientOptions) {
+    this.#paths = options.paths;
+    this.#daemonCommand = options.daemonCommand;
+  }
+
+  /** Null when no daemon runs. Never starts one. */
+  async status(): Promise<Dom0Status | null> {
+    try {
+      return await this.#request<Dom0Status>("GET", "status");
+    } catch (error) {
+      if (isNotRunning(error)) return null;
+      throw error;
+    }
+  }
+
+  /** Starts a daemon unless one runs; returns its status. */
+  async ensureRunning(): Promise<Dom0Status> {
+    const running = await this.status();
+    if (running) return running;
+    if (!this.#daemonCommand) throw new DiskError("NOT_FOUND", `Cannot reach Dom0: none runs in ${this.#paths.run}, start it with 'xvd dom0 start'`);
+    ensurePrivateDir(this.#paths.home);
+    const child = startDetached(this.#daemonCommand, logFile(this.#paths));
+    for (let waited = 0; waited < START_TIMEOUT_MS; waited += 25) {
+      const status = await this.status();
+      if (status) return status;
+      if (child.exited()) break; // it may have lost a race against another start: ask once more
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+    const status = await this.status();
+    if (status) return status;
+    throw new DiskError("IO", `Cannot start Dom0: ${lastLineOf(logFile(this.#paths)) || "it said nothing"} (${logFile(this.#paths)})`);
+  }
+
+  domains(): Promise<DomainInfo[]> {
+    return this.#call("GET", "domains");
+  }
+
+  createDomain(name: string): Promise<DomainInfo> {
+    return this.#call("POST", "domains", { name });
+  }
+
+  destroyDomain(which: string): Promise<void> {
+    return this.#call("DELETE", `domains/${encodeURIComponent(which)}`);
+  }
+
+  attach(attach: AttachRequest): Promise<AttachedDevice> {
+    return this.#call("POST", "devices", attach);
+  }
+
+  detach(which: string, options: { domain?: string; force?: boolean }): Promise<AttachedDevice> {
+    const query = new URLSearchParams({ ...(options.domain ? { domain: options.domain } : {}), ...(options.force ? { force: "1" } : {}) });
+    return this.#call("DELETE", `devices/${encodeURIComponent(which)}?${query}`);
+  }
+
+  /** Detaches everything and stops the daemon. False when none runs. */
+  async stop(): Promise<boolean> {
+    try {
+      await this.#request("POST", "stop");
+      return true;
+    } catch (error) {
+      if (isNotRunning(error)) return false;
+      throw error;
+    }
+  }
+
+  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    try {
+      return await this.#request<T>(method, path, body);
+    } catch (error) {
+      if (!isNotRunning(error) || !this.#daemonCommand) throw error;
+      await this.ensureRunning();
+      return this.#request<T>(method, path, body);
+    }
+  }
+
+  #request<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const call = request({ socketPath: controlSocket(this.#paths), method, path: `/${path}`, agent: false }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("error", reject);
+        response.on("end", () => {
+          const document = JSON.parse(Buffer.concat(chunks).toString("utf8")) as T & { error?: PlainError };
+          if (response.statusCode === 200) resolve(document);
+          else reject(revivedError(document.error!));
+        });
+      });
+      call.on("error", (error: NodeJS.ErrnoException) => reject(notRunning(this.#paths, error)));
+      call.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  }
+}
+
+function notRunning(paths: XvdPaths, error: NodeJS.ErrnoException): Error {
+  if (error.code === "ENOENT" || error.code === "ECONNREFUSED")
+    return new DiskError("NOT_FOUND", `Cannot reach Dom0: none runs in ${paths.run}`, { details: { notRunning: true }, cause: error });
+  return new DiskError("IO", `Cannot reach Dom0 at ${controlSocket(paths)}: ${error.message}`, { cause: error });
+}
+
+function isNotRunning(error: unknown): boolean {
+  return error instanceof DiskError && error.details.notRunning === true;
+}

@@ -1,0 +1,128 @@
+/**
+ * A guest's disk as its users see it: sockets `xvda`, `xvda1` ... in the domain's folder, as /dev has nodes.
+ * The partition table is read again when a connection that wrote has ended, as udev does when a writer closes a disk.
+ */
+import type { BlockDevice } from "../block/device.js";
+import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
+import { type NbdServer, serveNbd } from "../nbd/server.js";
+import { vdevFromNumber } from "../xen/blkif/vdev.js";
+
+export interface GuestDiskInfo {
+  readonly vdev: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly socket: string;
+  readonly partitions: readonly GuestPartition[];
+  /** Clients that are connected now, over all sockets of the disk. */
+  readonly connections: number;
+}
+
+export interface GuestPartition {
+  readonly device: string;
+  readonly number: number;
+  readonly start: number; // bytes
+  readonly size: number; // bytes
+  readonly type: string;
+  readonly name: string;
+  readonly socket: string;
+}
+
+/** Partitions that a guest has device numbers for: xvda1 to xvda15. */
+const MAX_GUEST_PARTITIONS = 15;
+
+interface OpenNode {
+  readonly partition: Partition;
+  readonly server: NbdServer;
+}
+
+export class GuestDisk {
+  readonly #name: string;
+  readonly #number: number;
+  readonly #device: BlockDevice;
+  readonly #dir: string;
+  readonly #log: (message: string) => void;
+  #whole: NbdServer | undefined;
+  #nodes = new Map<number, OpenNode>();
+  #rescan: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(devid: number, device: BlockDevice, dir: string, log: (message: string) => void) {
+    const vdev = vdevFromNumber(devid);
+    this.#name = vdev.name;
+    this.#number = vdev.partition;
+    this.#device = device;
+    this.#dir = dir;
+    this.#log = log;
+  }
+
+  async open(): Promise<void> {
+    this.#whole = await this.#serve(this.#name, this.#device);
+    await this.#scan();
+  }
+
+  describe(): GuestDiskInfo {
+    const nodes = [...this.#nodes.values()];
+    return {
+      vdev: this.#name,
+      size: this.#device.size,
+      socket: `${this.#dir}/${this.#name}`,
+      partitions: nodes.map(({ partition }) => this.#describePartition(partition)),
+      connections: nodes.reduce((sum, node) => sum + node.server.connectionCount(), this.#whole?.connectionCount() ?? 0),
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#rescan;
+    for (const node of this.#nodes.values()) await node.server.close();
+    await this.#whole?.close();
+  }
+
+  /** A vbd that is itself a partition (xvda1) holds no table. */
+  async #scan(): Promise<void> {
+    if (this.#number !== 0 || this.#closed) return;
+    const table = await readPartitionTable(this.#device).catch((error: Error) => {
+      this.#log(`${this.#name}: ${error.message}`);
+      return null;
+    });
+    const found = new Map((table?.partitions ?? []).filter(({ number }) => number <= MAX_GUEST_PARTITIONS).map((partition) => [partition.number, partition]));
+    for (const [number, node] of this.#nodes) {
+      if (samePlace(found.get(number), node.partition)) continue;
+      this.#nodes.delete(number);
+      await node.server.close();
+    }
+    for (const [number, partition] of found) {
+      if (this.#nodes.has(number)) continue;
+      const server = await this.#serve(`${this.#name}${number}`, openPartition(this.#device, table!, number));
+      this.#nodes.set(number, { partition, server });
+    }
+    this.#nodes = new Map([...this.#nodes].sort(([a], [b]) => a - b));
+  }
+
+  #serve(name: string, device: BlockDevice): Promise<NbdServer> {
+    return serveNbd({
+      path: `${this.#dir}/${name}`,
+      exports: new Map([["", { device }]]),
+      onConnectionClosed: ({ wrote }) => {
+        if (wrote) this.#rescan = this.#rescan.then(() => this.#scan()).catch((error: Error) => this.#log(`${name}: ${error.message}`));
+      },
+    });
+  }
+
+  #describePartition(partition: Partition): GuestPartition {
+    const name = `${this.#name}${partition.number}`;
+    return {
+      device: `/dev/${name}`,
+      number: partition.number,
+      start: partition.offset,
+      size: partition.size,
+      type: partition.type,
+      name: partition.name,
+      socket: `${this.#dir}/${name}`,
+    };
+  }
+}
+
+function samePlace(a: Partition | undefined, b: Partition): boolean {
+  return a !== undefined && a.offset === b.offset && a.size === b.size;
+}

@@ -1,0 +1,59 @@
+/**
+ * Entry of a guest's thread: the drivers of one domain. It reaches its own memory, what was granted to it, and nothing else.
+ * Its disks are offered to the outside as NBD unix sockets, one for the whole disk and one for each partition.
+ */
+import { parentPort, type MessagePort, workerData } from "node:worker_threads";
+import { Blkfront } from "../xen/blkfront.js";
+import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
+import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
+import { VcpuLoop } from "../xen/vcpu-loop.js";
+import { XenstoreClient } from "../xen/xenstore/client.js";
+import { messagePortTransport } from "../xen/xenstore/transport.js";
+import { GuestDisk, type GuestDiskInfo } from "./guest-disk.js";
+import { serveRpc } from "./thread-rpc.js";
+
+export interface GuestThreadData {
+  readonly own: DomainPages;
+  /** Only what is needed to send events to Dom0. */
+  readonly dom0: DomainPages;
+  readonly vcpu: number;
+  readonly store: MessagePort;
+  /** Folder of the disks' sockets. */
+  readonly socketDir: string;
+}
+
+const data = workerData as GuestThreadData;
+const platform = simulatedPlatform(data.own, data.vcpu);
+platform.introduce(data.dom0);
+const loop = new VcpuLoop(platform.vcpu, { blocking: false });
+const disks = new Map<number, GuestDisk>();
+const store = new XenstoreClient(messagePortTransport(data.store));
+
+const blkfront = new Blkfront({
+  platform,
+  store,
+  loop,
+  async onConnected(devid, device) {
+    const disk = new GuestDisk(devid, device, data.socketDir, report);
+    disks.set(devid, disk);
+    await disk.open();
+  },
+  async onClosing(devid) {
+    const disk = disks.get(devid);
+    disks.delete(devid);
+    await disk?.close();
+  },
+  onError: report,
+});
+
+serveRpc(parentPort!, {
+  /** Starts the block driver; a domain without one never connects. */
+  loadBlkfront: () => blkfront.start(),
+  describe: ({ devid }: { devid: number }): GuestDiskInfo | null => disks.get(devid)?.describe() ?? null,
+});
+
+void loop.run();
+
+function report(message: string): void {
+  parentPort!.postMessage({ event: "log", message });
+}

@@ -1,0 +1,85 @@
+/** One domain, seen from Dom0's main thread: its memory, its thread, its connection to the store. */
+import { MessageChannel, Worker } from "node:worker_threads";
+import { DiskError } from "../errors.js";
+import { type DomainPages, DomainView, peerView, XEN_WORDS } from "../xen/platform/simulated/domain-pages.js";
+import { closeAllPorts } from "../xen/platform/simulated/event-channels.js";
+import type { Xenstored } from "../xen/xenstore/server.js";
+import { messagePortTransport, serveTransport } from "../xen/xenstore/transport.js";
+import type { GuestDiskInfo } from "./guest-disk.js";
+import type { GuestThreadData } from "./guest-thread.js";
+import { RpcClient } from "./thread-rpc.js";
+
+export interface GuestOptions {
+  readonly domid: number;
+  readonly name: string;
+  readonly pages: Required<DomainPages>;
+  readonly dom0: Required<DomainPages>;
+  readonly xenstored: Xenstored;
+  /** Folder for the sockets of its disks. */
+  readonly socketDir: string;
+  /** False: a guest without a block driver, whose disks never connect. */
+  readonly blkfront: boolean;
+  onError(message: string): void;
+}
+
+export class Guest {
+  readonly domid: number;
+  readonly name: string;
+  readonly pages: Required<DomainPages>;
+  readonly socketDir: string;
+  readonly #worker: Worker;
+  readonly #rpc: RpcClient;
+  readonly #disconnectStore: () => void;
+
+  private constructor(options: GuestOptions) {
+    this.domid = options.domid;
+    this.name = options.name;
+    this.pages = options.pages;
+    this.socketDir = options.socketDir;
+    const { port1, port2 } = new MessageChannel();
+    const store = messagePortTransport(port1);
+    const connection = serveTransport(options.xenstored, options.domid, store);
+    this.#disconnectStore = () => {
+      connection.close();
+      store.close();
+    };
+    const workerData: GuestThreadData = {
+      own: options.pages,
+      dom0: options.domid === 0 ? options.dom0 : peerView(options.dom0),
+      vcpu: 0,
+      store: port2,
+      socketDir: options.socketDir,
+    };
+    this.#worker = new Worker(new URL("./guest-thread.js", import.meta.url), { workerData, transferList: [port2], name: options.name });
+    this.#rpc = new RpcClient(this.#worker);
+    this.#worker.on("message", (message: { event?: string; message?: string }) => {
+      if (message.event === "log") options.onError(`${options.name}: ${message.message}`);
+    });
+    this.#worker.on("error", (error) => {
+      this.#rpc.failAll(new DiskError("IO", `Cannot reach domain ${options.name}: it crashed with ${error.message}`));
+      options.onError(`${options.name} crashed: ${error.stack ?? error.message}`);
+    });
+  }
+
+  /** Boots the domain; resolves when its block driver watches for disks. */
+  static async boot(options: GuestOptions): Promise<Guest> {
+    const guest = new Guest(options);
+    if (options.blkfront) await guest.#rpc.call("loadBlkfront");
+    return guest;
+  }
+
+  describe(devid: number): Promise<GuestDiskInfo | null> {
+    return this.#rpc.call("describe", { devid });
+  }
+
+  /** Ends the domain at once, as a power cut would. Its event channels close; what others map of it stays theirs. */
+  async destroy(domains: Map<number, DomainView>): Promise<void> {
+    this.#rpc.failAll(new DiskError("IO", `Cannot reach domain ${this.name}: it was destroyed`));
+    await this.#worker.terminate();
+    this.#disconnectStore();
+    const view = domains.get(this.domid) ?? new DomainView(this.pages);
+    if (this.domid === 0) return;
+    Atomics.store(view.xen, XEN_WORDS.alive, 0);
+    closeAllPorts(domains, view);
+  }
+}

@@ -1,0 +1,258 @@
+/**
+ * The simulated Xen host: xenstored, the toolstack, blkback with its threads, and the domains.
+ * The way of an attach: toolstack writes the vbd -> blkback offers itself -> the disk is opened in a backend thread ->
+ * the guest's blkfront grants a ring -> blkback maps it -> both Connected -> the guest offers its sockets.
+ */
+import { DiskError } from "../errors.js";
+import { Blkback } from "../xen/blkback.js";
+import { stateName } from "../xen/blkif/keys.js";
+import { parseVdev, type Vdev, xvdDisk } from "../xen/blkif/vdev.js";
+import { createDomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
+import { Toolstack } from "../xen/toolstack.js";
+import { XenstoreClient } from "../xen/xenstore/client.js";
+import { createBootTree } from "../xen/xenstore/boot-tree.js";
+import { Xenstored } from "../xen/xenstore/server.js";
+import { localTransport } from "../xen/xenstore/transport.js";
+import type { AttachedDevice, AttachRequest, Dom0Record, DomainInfo } from "./api-types.js";
+import { BackendPool } from "./backend-pool.js";
+import { Guest } from "./guest.js";
+
+export interface HostOptions {
+  /** Folder for the sockets of this run. */
+  readonly run: string;
+  readonly timeoutMs?: number;
+  /** Makes a folder for its owner alone. */
+  ensureDir(path: string): void;
+  removeDir(path: string): void;
+  onError(message: string): void;
+  /** After every change, so that the next start can tell what this one held. */
+  onChange(): void;
+}
+
+export interface DomainOptions {
+  /** Bytes of guest memory. */
+  readonly memory?: number;
+  /** False: a guest without a block driver. */
+  readonly blkfront?: boolean;
+}
+
+interface AttachedVbd {
+  readonly vdev: Vdev;
+  readonly disk: string;
+  readonly access: "rw" | "ro";
+}
+
+const DEFAULT_MEMORY = 64 << 20;
+/** What INTRODUCE names; these guests reach the store through their thread's channel instead of a ring page. */
+const XENSTORE_FRAME = 1;
+const XENSTORE_PORT = 1;
+/** DOMID_FIRST_RESERVED of xen.h. */
+const FIRST_RESERVED_DOMID = 0x7ff0;
+
+export class Host {
+  readonly xenstored = new Xenstored();
+  readonly #options: HostOptions;
+  readonly #store = new XenstoreClient(localTransport(this.xenstored, 0));
+  readonly #dom0Pages = createDomainPages(0, DEFAULT_MEMORY);
+  readonly #views = new Map([[0, new DomainView(this.#dom0Pages)]]);
+  readonly #guests = new Map<number, Guest>();
+  readonly #vbds = new Map<number, Map<number, AttachedVbd>>();
+  readonly #pool: BackendPool;
+  readonly #toolstack: Toolstack;
+  readonly #blkback: Blkback;
+  #nextDomid = 1;
+
+  private constructor(options: HostOptions) {
+    this.#options = options;
+    const onError = options.onError;
+    this.#pool = new BackendPool({ dom0: this.#dom0Pages, pagesOf: (domid) => this.#guests.get(domid)?.pages, onError });
+    this.#toolstack = new Toolstack({ store: this.#store, script: this.#pool, timeoutMs: options.timeoutMs });
+    this.#blkback = new Blkback({ store: this.#store, domid: 0, plane: this.#pool, onError });
+  }
+
+  static async start(options: HostOptions): Promise<Host> {
+    const host = new Host(options);
+    createBootTree(host.xenstored);
+    await host.#blkback.start();
+    await host.#boot(0, "Domain-0", {});
+    return host;
+  }
+
+  async createDomain(name: string, options: DomainOptions = {}): Promise<DomainInfo> {
+    if (!/^[A-Za-z0-9_.:+-]{1,64}$/.test(name) || /^\d+$/.test(name) || /^\.+$/.test(name))
+      throw new DiskError("UNSUPPORTED", `Cannot create domain ${JSON.stringify(name)}: allowed are 1..64 letters, digits and _ . : + -, not digits alone`, { details: { usage: true } });
+    if ([...this.#guests.values()].some((guest) => guest.name === name)) throw new DiskError("DENIED", `Cannot create domain ${name}: it exists already`);
+    const domid = this.#takeDomid();
+    await this.#boot(domid, name, options);
+    this.#options.onChange();
+    return this.#describeDomain(this.#guests.get(domid)!);
+  }
+
+  /** Ends the domain as a power cut would, then takes its devices back. */
+  async destroyDomain(which: string): Promise<void> {
+    const guest = this.#guest(which, "destroy");
+    if (guest.domid === 0) throw new DiskError("DENIED", "Cannot destroy Domain-0: it is the host itself, stop it with 'xvd dom0 stop'");
+    await guest.destroy(this.#views);
+    for (const [devid, vbd] of this.#vbds.get(guest.domid) ?? []) {
+      await this.#toolstack.detach({ domid: guest.domid, devid }, vbd.vdev.name, { force: true });
+    }
+    this.#vbds.delete(guest.domid);
+    await this.#toolstack.removeDomainTree(guest.domid);
+    await this.#store.release(guest.domid);
+    await this.#pool.forget(guest.domid);
+    this.#views.delete(guest.domid);
+    this.#guests.delete(guest.domid);
+    this.#options.removeDir(this.#domainDir(guest.name));
+    this.#options.onChange();
+  }
+
+  async attach(request: AttachRequest): Promise<AttachedDevice> {
+    const guest = this.#guest(request.domain ?? "0", `attach ${request.disk} to`);
+    const vbds = this.#vbds.get(guest.domid)!;
+    const vdev = request.vdev === undefined ? firstFree(vbds) : parseVdev(request.vdev);
+    const taken = [...vbds.values()].find((other) => collides(other.vdev, vdev));
+    if (taken) throw new DiskError("DENIED", `Cannot attach ${request.disk} as ${vdev.name}: ${taken.disk} is attached as ${taken.vdev.name} in ${guest.name}`);
+    const access = request.access ?? "rw";
+    vbds.set(vdev.number, { vdev, disk: request.disk, access }); // holds the number while the attach is under way
+    try {
+      await this.#toolstack.attach(guest.domid, { vdev, target: request.disk, writable: access === "rw" });
+    } catch (error) {
+      vbds.delete(vdev.number);
+      throw error;
+    }
+    this.#options.onChange();
+    return this.#describeDevice(guest, vdev.number);
+  }
+
+  /** `which` is a device name, a device number or the disk behind it. */
+  async detach(which: string, options: { domain?: string; force?: boolean } = {}): Promise<AttachedDevice> {
+    const { guest, devid, vbd } = this.#findVbd(which, options.domain);
+    const device = await this.#describeDevice(guest, devid);
+    if (device.connections > 0 && !options.force) {
+      const clients = `${device.connections} client${device.connections > 1 ? "s are" : " is"} connected to its sockets in ${guest.socketDir}`;
+      throw new DiskError("DENIED", `Cannot detach ${vbd.vdev.name} from ${guest.name}: it is in use, ${clients}, allowed with --force`);
+    }
+    await this.#toolstack.detach({ domid: guest.domid, devid }, `${vbd.vdev.name} from ${guest.name}`, { force: options.force ?? false });
+    this.#vbds.get(guest.domid)!.delete(devid);
+    this.#options.onChange();
+    return device;
+  }
+
+  async domains(): Promise<DomainInfo[]> {
+    return Promise.all([...this.#guests.values()].map((guest) => this.#describeDomain(guest)));
+  }
+
+  /** What is attached now, for the daemon's record. */
+  attached(): Dom0Record["devices"] {
+    return [...this.#guests.values()].flatMap((guest) =>
+      [...this.#vbds.get(guest.domid)!.values()].map(({ vdev, disk, access }) => ({ domain: guest.name, vdev: vdev.name, disk, access })),
+    );
+  }
+
+  /** Detaches everything, flushes, closes. */
+  async stop(): Promise<void> {
+    for (const guest of [...this.#guests.values()].reverse()) {
+      if (guest.domid !== 0) await this.destroyDomain(guest.name);
+      else for (const [devid, vbd] of this.#vbds.get(0)!) await this.#toolstack.detach({ domid: 0, devid }, vbd.vdev.name, { force: true });
+    }
+    await this.#guests.get(0)?.destroy(this.#views);
+    await this.#blkback.stop();
+    await this.#pool.stop();
+  }
+
+  async #boot(domid: number, name: string, options: DomainOptions): Promise<void> {
+    const pages = domid === 0 ? this.#dom0Pages : createDomainPages(domid, options.memory ?? DEFAULT_MEMORY);
+    const socketDir = `${this.#domainDir(name)}/dev`;
+    this.#options.ensureDir(socketDir);
+    await this.#toolstack.createDomainTree(domid, name, pages.memory.byteLength);
+    this.#views.set(domid, this.#views.get(domid) ?? new DomainView(pages));
+    if (domid !== 0) await this.#store.introduce(domid, XENSTORE_FRAME, XENSTORE_PORT);
+    const guest = await Guest.boot({
+      domid,
+      name,
+      pages,
+      dom0: this.#dom0Pages,
+      xenstored: this.xenstored,
+      socketDir,
+      blkfront: options.blkfront ?? true,
+      onError: this.#options.onError,
+    });
+    this.#guests.set(domid, guest);
+    this.#vbds.set(domid, new Map());
+  }
+
+  /** Ids are taken in turn, so that one is not used again soon after its domain has gone. */
+  #takeDomid(): number {
+    for (let tried = 1; tried < FIRST_RESERVED_DOMID; tried++) {
+      const domid = this.#nextDomid;
+      this.#nextDomid = domid + 1 < FIRST_RESERVED_DOMID ? domid + 1 : 1;
+      if (!this.#guests.has(domid)) return domid;
+    }
+    throw new DiskError("NO_SPACE", "Cannot create a domain: all domain ids are in use");
+  }
+
+  #domainDir(name: string): string {
+    return `${this.#options.run}/domains/${name}`;
+  }
+
+  #guest(which: string, verb: string): Guest {
+    const guest = /^\d+$/.test(which) ? this.#guests.get(Number(which)) : [...this.#guests.values()].find(({ name }) => name === which);
+    if (!guest) throw new DiskError("NOT_FOUND", `Cannot ${verb} domain ${which}: there is none of that ${/^\d+$/.test(which) ? "id" : "name"}`);
+    return guest;
+  }
+
+  #findVbd(which: string, domain: string | undefined): { guest: Guest; devid: number; vbd: AttachedVbd } {
+    const guests = domain === undefined ? [...this.#guests.values()] : [this.#guest(domain, `detach ${which} from`)];
+    const name = which.replace(/^\/dev\//, "");
+    const found = guests.flatMap((guest) =>
+      [...this.#vbds.get(guest.domid)!].filter(([devid, vbd]) => vbd.vdev.name === name || vbd.disk === which || String(devid) === which).map(([devid, vbd]) => ({ guest, devid, vbd })),
+    );
+    // A bare device name means Domain-0's when several domains have one.
+    const chosen = found.length > 1 ? found.filter(({ guest }) => guest.domid === 0) : found;
+    if (chosen.length === 1) return chosen[0]!;
+    if (found.length === 0) throw new DiskError("NOT_FOUND", `Cannot detach ${which}: no such device is attached${domain === undefined ? "" : ` to domain ${domain}`}`);
+    throw new DiskError("DENIED", `Cannot detach ${which}: it is attached to ${found.map(({ guest }) => guest.name).join(", ")}, choose with --domain`);
+  }
+
+  async #describeDomain(guest: Guest): Promise<DomainInfo> {
+    const devices = [...this.#vbds.get(guest.domid)!.keys()].map((devid) => this.#describeDevice(guest, devid).catch(() => undefined));
+    return { domid: guest.domid, name: guest.name, state: "running", devices: (await Promise.all(devices)).filter((device) => device !== undefined) };
+  }
+
+  async #describeDevice(guest: Guest, devid: number): Promise<AttachedDevice> {
+    const id = { domid: guest.domid, devid };
+    const vbd = this.#vbds.get(guest.domid)?.get(devid);
+    if (!vbd) throw new DiskError("NOT_FOUND", `Cannot describe device ${devid} of ${guest.name}: it is not attached`);
+    const [{ frontend, backend }, info, statistics] = await Promise.all([this.#toolstack.states(id), guest.describe(devid), this.#pool.statistics(id)]);
+    return {
+      domain: guest.name,
+      domid: guest.domid,
+      vdev: vbd.vdev.name,
+      device: `/dev/${vbd.vdev.name}`,
+      number: devid,
+      disk: vbd.disk,
+      size: info?.size ?? this.#pool.facts(id)?.size ?? 0,
+      access: vbd.access,
+      state: frontend === backend ? stateName(backend) : `${stateName(frontend)}/${stateName(backend)}`,
+      "frontend-state": frontend,
+      "backend-state": backend,
+      partitions: info?.partitions ?? [],
+      socket: info?.socket ?? null,
+      connections: info?.connections ?? 0,
+      "kernel-device": null,
+      statistics,
+    };
+  }
+}
+
+function firstFree(vbds: ReadonlyMap<number, AttachedVbd>): Vdev {
+  for (let disk = 0; ; disk++) {
+    const vdev = xvdDisk(disk);
+    if (![...vbds.values()].some((other) => collides(other.vdev, vdev))) return vdev;
+  }
+}
+
+/** The same device, or a whole disk beside one of its partitions: a guest has one of the two (xen-vbd-interface(7)). */
+function collides(a: Vdev, b: Vdev): boolean {
+  return a.disk === b.disk && (a.partition === b.partition || a.partition === 0 || b.partition === 0);
+}

@@ -1,0 +1,202 @@
+/**
+ * The backend's control plane (Linux blkback/xenbus.c in behaviour): watches `backend/vbd`, publishes keys, follows the
+ * frontend's states and connects and disconnects rings. The data plane runs elsewhere, behind `BlkbackDataPlane`.
+ *
+ * own state   frontend   does
+ * 1           any        probe keys, 2
+ * 2, 3        3 or 4     and physical-device is known: map ring, bind port, connect keys, 4
+ * 4, 2        5          let the ring go, 5
+ * 4, 5, 2     6, gone    let the ring go, 6; back to 2 when the frontend starts again while online
+ */
+import { ABIS, DEFAULT_PROTOCOL, VDISK } from "./blkif/layout.js";
+import { domainPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
+import { Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
+import type { XenstoreClient } from "./xenstore/client.js";
+
+export interface VbdId {
+  readonly domid: number;
+  readonly devid: number;
+}
+
+/** What the data plane knows of an opened disk. Bytes. */
+export interface DiskFacts {
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly physicalSectorSize: number;
+  readonly writable: boolean;
+  readonly canDiscard: boolean;
+  readonly discardGranularity: number;
+}
+
+export interface RingKeys {
+  readonly ringRef: number;
+  readonly eventChannel: number;
+  readonly protocol: string;
+}
+
+/** Rings and disks, wherever they run. Disks are opened by the toolstack's script step and outlive a reconnecting frontend. */
+export interface BlkbackDataPlane {
+  facts(id: VbdId): DiskFacts | undefined;
+  connect(id: VbdId, ring: RingKeys): Promise<void>;
+  disconnect(id: VbdId): Promise<void>;
+}
+
+export interface BlkbackOptions {
+  readonly store: XenstoreClient;
+  readonly domid: number;
+  readonly plane: BlkbackDataPlane;
+  onError(message: string): void;
+}
+
+interface Vbd {
+  readonly id: VbdId;
+  readonly dir: string;
+  readonly frontendDir: string;
+  connected: boolean;
+  unwatch(): Promise<void>;
+}
+
+export class Blkback {
+  readonly #options: BlkbackOptions;
+  readonly #root: string;
+  readonly #vbds = new Map<string, Vbd>();
+  readonly #events: Coalescer;
+  #unwatch: (() => Promise<void>) | undefined;
+
+  constructor(options: BlkbackOptions) {
+    this.#options = options;
+    this.#root = `${domainPath(options.domid)}/backend/vbd`;
+    this.#events = new Coalescer((key) => this.#reconcile(key), (key, error) => options.onError(`vbd ${key}: ${(error as Error).message}`));
+  }
+
+  async start(): Promise<void> {
+    this.#unwatch = await this.#options.store.watch(this.#root, "blkback", (path) => {
+      const [domid, devid] = path.slice(this.#root.length + 1).split("/");
+      if (domid && devid && isNumber(domid) && isNumber(devid)) this.#events.schedule(`${domid}/${devid}`);
+      else if (domid && isNumber(domid)) for (const key of this.#vbds.keys()) if (key.startsWith(`${domid}/`)) this.#events.schedule(key);
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.#unwatch?.();
+    for (const vbd of this.#vbds.values()) await vbd.unwatch();
+  }
+
+  async #reconcile(key: string): Promise<void> {
+    const { store } = this.#options;
+    const dir = `${this.#root}/${key}`;
+    const own = await readState(store, dir);
+    const known = this.#vbds.get(key);
+    if (own === XENBUS_STATE.Unknown) return known ? this.#remove(key, known) : undefined;
+    const vbd = known ?? (await this.#probe(key, dir, own));
+    if (!vbd) return;
+    const frontend = await readState(store, vbd.frontendDir);
+    try {
+      await this.#follow(vbd, own, frontend);
+    } catch (error) {
+      await this.#disconnect(vbd);
+      await deviceFatal(store, domainPath(this.#options.domid), vbd.dir, (error as Error).message);
+      this.#options.onError(`vbd ${key}: ${(error as Error).message}`);
+    }
+  }
+
+  /** Only a device in state 1 is probed: anything else was left over by somebody else. */
+  async #probe(key: string, dir: string, own: XenbusState): Promise<Vbd | undefined> {
+    if (own !== XENBUS_STATE.Initialising) return undefined;
+    const { store } = this.#options;
+    const frontendDir = await store.readOrNull(`${dir}/frontend`);
+    if (!frontendDir) return undefined;
+    const [domid, devid] = key.split("/").map(Number) as [number, number];
+    const token = `blkback-${key}`;
+    const unwatch = await store.watch(`${frontendDir}/state`, token, () => this.#events.schedule(key));
+    const vbd: Vbd = { id: { domid, devid }, dir, frontendDir, connected: false, unwatch };
+    this.#vbds.set(key, vbd);
+    return vbd;
+  }
+
+  async #follow(vbd: Vbd, own: XenbusState, frontend: XenbusState): Promise<void> {
+    const { store } = this.#options;
+    const S = XENBUS_STATE;
+    switch (own) {
+      case S.Initialising:
+        return switchState(store, vbd.dir, S.InitWait);
+      case S.InitWait:
+      case S.Initialised:
+        if (frontend === S.Initialised || frontend === S.Connected) return this.#connect(vbd);
+        break;
+      case S.Closed:
+        if (frontend === S.Initialising && (await store.readOrNull(`${vbd.dir}/online`)) === "1") return switchState(store, vbd.dir, S.InitWait);
+        return;
+    }
+    if (frontend === S.Closing && own !== S.Closing) {
+      await this.#disconnect(vbd);
+      return switchState(store, vbd.dir, S.Closing);
+    }
+    // Unknown: the frontend's directory was removed, which is how a forced detach looks from here.
+    if (frontend === S.Closed || (frontend === S.Unknown && (vbd.connected || own === S.Closing))) {
+      await this.#disconnect(vbd);
+      return switchState(store, vbd.dir, S.Closed);
+    }
+  }
+
+  /** Waits for nothing: comes again when the frontend's keys or `physical-device` appear. */
+  async #connect(vbd: Vbd): Promise<void> {
+    const { store, plane } = this.#options;
+    const facts = plane.facts(vbd.id);
+    if (!facts || (await store.readOrNull(`${vbd.dir}/physical-device`)) === null) return;
+    await this.#disconnect(vbd);
+    await plane.connect(vbd.id, await this.#ringKeys(vbd));
+    vbd.connected = true;
+    await switchState(store, vbd.dir, XENBUS_STATE.Connected, connectKeys(facts));
+  }
+
+  async #ringKeys(vbd: Vbd): Promise<RingKeys> {
+    const { store } = this.#options;
+    const read = async (name: string) => store.readOrNull(`${vbd.frontendDir}/${name}`);
+    // A stale key of an earlier driver must not be consulted: the presence of `ring-page-order` decides the naming.
+    for (const unsupported of ["ring-page-order", "multi-queue-num-queues"]) {
+      const value = await read(unsupported);
+      if (value !== null && value !== "0" && value !== "1") throw new Error(`${unsupported} is ${value}, this backend offers one queue of one page`);
+    }
+    const ringRef = await read((await read("ring-page-order")) === null ? "ring-ref" : "ring-ref0");
+    const protocol = (await read("protocol")) ?? DEFAULT_PROTOCOL;
+    if (!ABIS[protocol]) throw new Error(`protocol is ${JSON.stringify(protocol)}, allowed ${Object.keys(ABIS).join(" ")}`);
+    return { ringRef: keyNumber("ring-ref", ringRef), eventChannel: keyNumber("event-channel", await read("event-channel")), protocol };
+  }
+
+  async #disconnect(vbd: Vbd): Promise<void> {
+    if (!vbd.connected) return;
+    vbd.connected = false;
+    await this.#options.plane.disconnect(vbd.id);
+  }
+
+  async #remove(key: string, vbd: Vbd): Promise<void> {
+    this.#vbds.delete(key);
+    await vbd.unwatch();
+    await this.#disconnect(vbd);
+  }
+}
+
+/** What Linux writes in the transaction that ends in Connected. Sectors are 512 bytes whatever `sector-size` says. */
+function connectKeys(facts: DiskFacts): Record<string, number> {
+  return {
+    "feature-flush-cache": facts.writable ? 1 : 0,
+    "feature-barrier": 0,
+    "feature-discard": facts.canDiscard ? 1 : 0,
+    ...(facts.canDiscard ? { "discard-granularity": facts.discardGranularity, "discard-alignment": 0, "discard-secure": 0 } : {}),
+    "feature-persistent": 0,
+    sectors: Math.floor(facts.size / 512),
+    info: facts.writable ? 0 : VDISK.READONLY,
+    "sector-size": facts.sectorSize,
+    "physical-sector-size": facts.physicalSectorSize,
+  };
+}
+
+function keyNumber(key: string, text: string | null): number {
+  if (text === null || !/^\d{1,10}$/.test(text)) throw new Error(`${key} is ${text === null ? "missing" : JSON.stringify(text)}, allowed a decimal number`);
+  return Number(text);
+}
+
+function isNumber(text: string): boolean {
+  return /^\d+$/.test(text);
+}

@@ -1,0 +1,153 @@
+/**
+ * The frontend's control plane (Linux blkfront.c in behaviour), run in the guest's own thread: finds the vbds that the
+ * toolstack put below `device/vbd`, offers a ring, and turns a connected one into a block device.
+ */
+import { type BlockDevice, defineDevice } from "../block/device.js";
+import { VDISK } from "./blkif/layout.js";
+import { domainPath, XENBUS_STATE } from "./blkif/keys.js";
+import { vdevFromNumber } from "./blkif/vdev.js";
+import { BlkfrontQueue } from "./blkfront-queue.js";
+import type { XenPlatform } from "./platform/platform.js";
+import type { VcpuLoop } from "./vcpu-loop.js";
+import { Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
+import type { XenstoreClient } from "./xenstore/client.js";
+
+export interface BlkfrontOptions {
+  readonly platform: XenPlatform;
+  readonly store: XenstoreClient;
+  readonly loop: VcpuLoop;
+  /** The disk can be used; runs before the frontend says Connected. */
+  onConnected(devid: number, device: BlockDevice): Promise<void>;
+  /** The disk is going: its users must stop before this resolves. */
+  onClosing(devid: number): Promise<void>;
+  onError(message: string): void;
+}
+
+interface Vbd {
+  readonly devid: number;
+  readonly dir: string;
+  readonly backendDir: string;
+  queue: BlkfrontQueue | undefined;
+  device: BlockDevice | undefined;
+  unwatch(): Promise<void>;
+}
+
+export class Blkfront {
+  readonly #options: BlkfrontOptions;
+  readonly #root: string;
+  readonly #vbds = new Map<string, Vbd>();
+  readonly #events: Coalescer;
+
+  constructor(options: BlkfrontOptions) {
+    this.#options = options;
+    this.#root = `${domainPath(options.platform.domid)}/device/vbd`;
+    this.#events = new Coalescer((key) => this.#reconcile(key), (key, error) => options.onError(`vbd ${key}: ${(error as Error).message}`));
+  }
+
+  async start(): Promise<void> {
+    await this.#options.store.watch(this.#root, "blkfront", (path) => {
+      const devid = path.slice(this.#root.length + 1).split("/")[0];
+      if (devid && /^\d+$/.test(devid)) this.#events.schedule(devid);
+    });
+  }
+
+  async #reconcile(key: string): Promise<void> {
+    const { store } = this.#options;
+    const dir = `${this.#root}/${key}`;
+    const own = await readState(store, dir);
+    const known = this.#vbds.get(key);
+    if (own === XENBUS_STATE.Unknown) return known ? this.#remove(key, known) : undefined;
+    const vbd = known ?? (await this.#probe(key, dir));
+    if (!vbd) return;
+    const backend = await readState(store, vbd.backendDir);
+    const S = XENBUS_STATE;
+    if (own === S.Initialising && (backend === S.InitWait || backend === S.Initialised)) await this.#offerRing(vbd);
+    else if (own === S.Initialised && backend === S.Connected) await this.#connect(vbd);
+    else if (backend === S.Closing && own !== S.Closed) await this.#close(vbd);
+    else if (backend === S.Closed || backend === S.Unknown) await this.#releaseQueue(vbd);
+  }
+
+  async #probe(key: string, dir: string): Promise<Vbd | undefined> {
+    const { store } = this.#options;
+    const backendDir = await store.readOrNull(`${dir}/backend`);
+    if (!backendDir) return undefined;
+    const unwatch = await store.watch(`${backendDir}/state`, `blkfront-${key}`, () => this.#events.schedule(key));
+    const vbd: Vbd = { devid: Number(key), dir, backendDir, queue: undefined, device: undefined, unwatch };
+    this.#vbds.set(key, vbd);
+    return vbd;
+  }
+
+  async #offerRing(vbd: Vbd): Promise<void> {
+    const { platform, store } = this.#options;
+    const backend = Number(await store.read(`${vbd.dir}/backend-id`));
+    const queue = new BlkfrontQueue(platform, backend);
+    vbd.queue = queue;
+    await switchState(store, vbd.dir, XENBUS_STATE.Initialised, {
+      "ring-ref": queue.ringRef,
+      "event-channel": queue.eventChannel,
+      protocol: "x86_64-abi",
+      "feature-persistent": 0,
+    });
+  }
+
+  async #connect(vbd: Vbd): Promise<void> {
+    const { store, loop } = this.#options;
+    const number = async (key: string) => Number((await store.readOrNull(`${vbd.backendDir}/${key}`)) ?? Number.NaN);
+    const facts = { sectors: await number("sectors"), sectorSize: await number("sector-size"), info: await number("info") };
+    const valid = Number.isSafeInteger(facts.sectors * 512) && (facts.sectorSize === 512 || facts.sectorSize === 4096);
+    if (!valid) return deviceFatal(store, domainPath(this.#options.platform.domid), vbd.dir, "reading the backend's sectors and sector-size");
+    const canDiscard = (await number("feature-discard")) === 1;
+    vbd.device = frontendDevice(vbd.devid, vbd.queue!, { ...facts, canDiscard });
+    loop.add(vbd.queue!);
+    await this.#options.onConnected(vbd.devid, vbd.device);
+    await switchState(store, vbd.dir, XENBUS_STATE.Connected);
+  }
+
+  /** Lets the users and the outstanding requests end. The ring is kept until the backend has let go of it. */
+  async #close(vbd: Vbd): Promise<void> {
+    await this.#stopUse(vbd);
+    await vbd.queue?.idle();
+    await switchState(this.#options.store, vbd.dir, XENBUS_STATE.Closed);
+  }
+
+  async #stopUse(vbd: Vbd): Promise<void> {
+    if (!vbd.device) return;
+    vbd.device = undefined;
+    await this.#options.onClosing(vbd.devid);
+  }
+
+  async #releaseQueue(vbd: Vbd): Promise<void> {
+    await this.#stopUse(vbd);
+    if (!vbd.queue) return;
+    vbd.queue.close(`Cannot use ${vdevFromNumber(vbd.devid).name}: it was detached`);
+    this.#options.loop.remove(vbd.queue);
+    vbd.queue = undefined;
+  }
+
+  async #remove(key: string, vbd: Vbd): Promise<void> {
+    this.#vbds.delete(key);
+    await vbd.unwatch();
+    await this.#releaseQueue(vbd);
+  }
+}
+
+interface FrontendFacts {
+  readonly sectors: number;
+  readonly sectorSize: number;
+  readonly info: number;
+  readonly canDiscard: boolean;
+}
+
+/** The guest's disk as a BlockDevice. Its map is all data: the protocol cannot ask what is stored. */
+function frontendDevice(devid: number, queue: BlkfrontQueue, facts: FrontendFacts): BlockDevice {
+  return defineDevice({
+    label: `/dev/${vdevFromNumber(devid).name}`,
+    size: facts.sectors * 512,
+    blockSize: facts.sectorSize,
+    writable: (facts.info & VDISK.READONLY) === 0,
+    read: (offset, into) => queue.read(offset, into),
+    write: (offset, data) => queue.write(offset, data),
+    flush: () => queue.flush(),
+    ...(facts.canDiscard ? { discard: (offset: number, length: number) => queue.discard(offset, length) } : {}),
+  });
+}

@@ -1,0 +1,93 @@
+/**
+ * All that drivers see of a hypervisor: grant pages, map granted pages, bind and notify event channels.
+ * Here the simulated hypervisor implements it (`simulated/`); a real Dom0's gntdev and evtchn can stand beside it.
+ * Nothing above this file may assume shared memory between the peers, one process, or a friendly peer.
+ */
+
+export const PAGE_SIZE = 4096;
+
+/** Status of a grant operation (GNTST_* of grant_table.h): 0 or a negative number. */
+export const GNTST = {
+  okay: 0,
+  general_error: -1,
+  bad_domain: -2,
+  bad_gntref: -3,
+  bad_handle: -4,
+  bad_virt_addr: -5,
+  permission_denied: -8,
+  bad_page: -9,
+  bad_copy_arg: -10,
+  no_space: -13,
+} as const;
+
+/** Pages of this domain's own memory that can be granted. `bytes` covers all of them, contiguously. */
+export interface OwnPages {
+  readonly firstFrame: number;
+  readonly count: number;
+  readonly bytes: Uint8Array;
+}
+
+/** This domain as a granter: its own pages and its own grant table. */
+export interface GrantTable {
+  /** Zeroed, contiguous pages. Throws `NO_SPACE` when this domain's memory is used up. */
+  allocatePages(count: number): OwnPages;
+  freePages(pages: OwnPages): void;
+  /** Takes a free grant reference and lets `domid` map `frame`. Throws `NO_SPACE` when the table is full. */
+  grantAccess(domid: number, frame: number, readonly: boolean): number;
+  /** Takes the grant back. False, and nothing changed, while the peer still has the page mapped. */
+  endAccess(ref: number): boolean;
+  /** Reserves a reference for repeated use with `setAccess` and `endAccessKeepRef`. */
+  reserveRef(): number;
+  releaseRef(ref: number): void;
+  setAccess(ref: number, domid: number, frame: number, readonly: boolean): void;
+  clearAccess(ref: number): boolean;
+}
+
+/** This domain as a mapper of pages that others granted to it. */
+export interface ForeignPages {
+  /** A handle (0 or above), or a negative GNTST status; a failed map leaves nothing behind. */
+  map(domid: number, ref: number, writable: boolean): number;
+  /** The mapped page: the same 4096 bytes the granter sees. Not to be used after `unmap`. */
+  page(handle: number): Uint8Array;
+  /** GNTST status. A wrong or repeated handle is `bad_handle` and changes nothing. */
+  unmap(handle: number): number;
+  /** Pages mapped now; back at its old value when everything was released. */
+  readonly mapped: number;
+}
+
+/** Event channels of one vcpu. Ports are numbers from 1. */
+export interface EventChannels {
+  /** A port that `remoteDomid` may bind. Throws `NO_SPACE` when all ports are in use. */
+  allocUnbound(remoteDomid: number): number;
+  /** Binds to the peer's unbound port; the new local port is pending once, at once. Throws `PROTOCOL` when the peer's port is not ours to bind. */
+  bindInterdomain(remoteDomid: number, remotePort: number): number;
+  /** Handler for events of a local port. Runs inside `dispatch`. */
+  listen(port: number, handler: () => void): void;
+  /** Throws `PROTOCOL` on a closed port; an event to an unbound port is dropped. */
+  notify(port: number): void;
+  /** The peer's end returns to unbound. Closing twice is harmless. */
+  close(port: number): void;
+}
+
+/** The upcall side of one vcpu: what is pending, and how to wait for more. */
+export interface Vcpu {
+  /** Runs the handlers of all pending ports; returns how many ran. */
+  dispatch(): number;
+  /** The doorbell's present value: take it before `dispatch`, hand it to a wait after. */
+  ticket(): number;
+  /** True as soon as the doorbell differs from `ticket`, false when `spins` looks did not see it. */
+  spin(ticket: number, spins: number): boolean;
+  /** Blocks this thread until the doorbell differs from `ticket`. */
+  wait(ticket: number, timeoutMs: number): void;
+  /** The same without blocking. */
+  waitAsync(ticket: number, timeoutMs: number): Promise<void>;
+}
+
+/** One domain's (or one of its vcpus') view of the hypervisor. */
+export interface XenPlatform {
+  readonly domid: number;
+  readonly grants: GrantTable;
+  readonly foreign: ForeignPages;
+  readonly events: EventChannels;
+  readonly vcpu: Vcpu;
+}

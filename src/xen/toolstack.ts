@@ -1,0 +1,197 @@
+/**
+ * What libxl does for a vbd: writes both directories in one transaction, waits for the backend, runs the script step that
+ * opens the disk, waits until both ends are Connected, and takes everything back when that does not happen.
+ * Decisions come from its own record below /libxl, never from what a guest may write (XSA-175, XSA-178).
+ */
+import { DiskError } from "../errors.js";
+import { backendPath, domainPath, frontendPath, libxlPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
+import type { Vdev } from "./blkif/vdev.js";
+import type { VbdId } from "./blkback.js";
+import { describeStates, readState, switchState, waitForState } from "./xenbus.js";
+import type { StoreTransaction, XenstoreClient } from "./xenstore/client.js";
+
+/** One disk of a domain, as its configuration says. */
+export interface VbdSpec {
+  readonly vdev: Vdev;
+  /** What to open: a DISK of the command line. */
+  readonly target: string;
+  readonly writable: boolean;
+}
+
+/** The hotplug script's job: open and close the disk behind a vbd. */
+export interface DiskScript {
+  /** Returns what goes into `physical-device` (hex major:minor) and `physical-device-path`. */
+  add(id: VbdId, spec: VbdSpec): Promise<{ physicalDevice: string; path: string }>;
+  remove(id: VbdId): Promise<void>;
+}
+
+export interface ToolstackOptions {
+  readonly store: XenstoreClient;
+  readonly script: DiskScript;
+  /** Milliseconds for each step; libxl waits 10 s. */
+  readonly timeoutMs?: number;
+}
+
+export class Toolstack {
+  readonly #store: XenstoreClient;
+  readonly #script: DiskScript;
+  readonly #timeoutMs: number;
+
+  constructor(options: ToolstackOptions) {
+    this.#store = options.store;
+    this.#script = options.script;
+    this.#timeoutMs = options.timeoutMs ?? 10_000;
+  }
+
+  /** The directories of a new domain. Domain-0's are written the same way, by xen-init-dom0 on a real host. */
+  async createDomainTree(domid: number, name: string, memory: number): Promise<void> {
+    const home = domainPath(domid);
+    const readable = domid === 0 ? ["n0"] : ["n0", `r${domid}`];
+    const own = [`n${domid}`];
+    await this.#store.transaction(async (tx) => {
+      await this.#mkdir(home, readable, tx);
+      const keys = { name, domid, "memory/target": Math.floor(memory / 1024), "memory/static-max": Math.floor(memory / 1024) };
+      for (const [key, value] of Object.entries(keys)) await this.#store.write(`${home}/${key}`, String(value), tx);
+      for (const dir of ["device", "device/vbd", "control"]) await this.#mkdir(`${home}/${dir}`, readable, tx);
+      for (const dir of ["data", "drivers", "feature", "attr", "error", "control/shutdown"]) await this.#mkdir(`${home}/${dir}`, own, tx);
+      await this.#mkdir(`/libxl/${domid}`, ["n0"], tx);
+      await this.#store.write(`/libxl/${domid}/type`, "pv", tx);
+    });
+  }
+
+  async removeDomainTree(domid: number): Promise<void> {
+    await this.#store.transaction(async (tx) => {
+      for (const dir of [domainPath(domid), `/libxl/${domid}`, `${domainPath(0)}/backend/vbd/${domid}`]) await this.#remove(dir, tx);
+    });
+  }
+
+  /** Attaches a disk; resolves when both ends are Connected. On failure nothing of it is left. */
+  async attach(domid: number, spec: VbdSpec): Promise<void> {
+    const id = { domid, devid: spec.vdev.number };
+    if ((await this.#store.readOrNull(`${libxlPath(domid, id.devid)}/frontend`)) !== null)
+      throw new DiskError("DENIED", `Cannot attach ${spec.vdev.name}: domain ${domid} has a device of that number already`);
+    try {
+      await this.#createDirectories(id, spec);
+      await this.#waitBackendReady(id, spec);
+      const opened = await this.#script.add(id, spec);
+      await this.#publishDisk(id, opened);
+      await this.#waitConnected(id, spec);
+    } catch (error) {
+      await this.#takeBack(id);
+      throw error;
+    }
+  }
+
+  /** Detaches politely: both ends close, in time, or nothing changes but the request. `force` does not ask the frontend. */
+  async detach(id: VbdId, name: string, options: { force?: boolean } = {}): Promise<void> {
+    const backend = backendPath(0, id.domid, id.devid);
+    if (options.force) return this.#takeBack(id);
+    await switchState(this.#store, backend, XENBUS_STATE.Closing, { online: 0 });
+    const state = await waitForState(this.#store, backend, [XENBUS_STATE.Closed, XENBUS_STATE.Unknown], this.#timeoutMs);
+    if (state === XENBUS_STATE.Closed || state === XENBUS_STATE.Unknown) return this.#takeBack(id);
+    const states = describeStates(await readState(this.#store, frontendPath(id.domid, id.devid)), state);
+    throw new DiskError("IO", `Cannot detach ${name}: ${states} after ${this.#timeoutMs / 1000} s, allowed with --force`);
+  }
+
+  /** States of both ends. */
+  async states(id: VbdId): Promise<{ frontend: XenbusState; backend: XenbusState }> {
+    return {
+      frontend: await readState(this.#store, frontendPath(id.domid, id.devid)),
+      backend: await readState(this.#store, backendPath(0, id.domid, id.devid)),
+    };
+  }
+
+  async #createDirectories(id: VbdId, spec: VbdSpec): Promise<void> {
+    const frontend = frontendPath(id.domid, id.devid);
+    const backend = backendPath(0, id.domid, id.devid);
+    const backendKeys = {
+      frontend,
+      params: spec.target,
+      script: "xvdkit",
+      "frontend-id": id.domid,
+      online: 1,
+      removable: 0,
+      bootable: 1,
+      dev: spec.vdev.name,
+      type: "phy",
+      mode: spec.writable ? "w" : "r",
+      "device-type": "disk",
+      "discard-enable": spec.writable ? 1 : 0,
+      specification: "xen",
+      state: XENBUS_STATE.Initialising,
+    };
+    const frontendKeys = {
+      backend,
+      "backend-id": 0,
+      "virtual-device": id.devid,
+      "device-type": "disk",
+      trusted: 1,
+      protocol: "x86_64-abi",
+      state: XENBUS_STATE.Initialising,
+    };
+    await this.#store.transaction(async (tx) => {
+      const backendPerms = id.domid === 0 ? ["n0"] : ["n0", `r${id.domid}`];
+      await this.#fill(libxlPath(id.domid, id.devid), ["n0"], { ...backendKeys, frontend, backend }, tx);
+      await this.#fill(frontend, [`n${id.domid}`, "r0"], frontendKeys, tx);
+      await this.#fill(backend, backendPerms, backendKeys, tx);
+    });
+  }
+
+  async #waitBackendReady(id: VbdId, spec: VbdSpec): Promise<void> {
+    const backend = backendPath(0, id.domid, id.devid);
+    const state = await waitForState(this.#store, backend, [XENBUS_STATE.InitWait], this.#timeoutMs);
+    if (state !== XENBUS_STATE.InitWait) throw await this.#stuck(id, spec, "waiting for the backend to offer itself (InitWait)");
+  }
+
+  async #publishDisk(id: VbdId, opened: { physicalDevice: string; path: string }): Promise<void> {
+    const backend = backendPath(0, id.domid, id.devid);
+    await this.#store.transaction(async (tx) => {
+      await this.#store.write(`${backend}/physical-device-path`, opened.path, tx);
+      await this.#store.write(`${backend}/hotplug-status`, "connected", tx);
+      await this.#store.write(`${backend}/physical-device`, opened.physicalDevice, tx);
+    });
+  }
+
+  async #waitConnected(id: VbdId, spec: VbdSpec): Promise<void> {
+    for (const [dir, other] of [
+      [backendPath(0, id.domid, id.devid), "backend"],
+      [frontendPath(id.domid, id.devid), "frontend"],
+    ] as const) {
+      const ended = [XENBUS_STATE.Connected, XENBUS_STATE.Closing, XENBUS_STATE.Closed];
+      const state = await waitForState(this.#store, dir, ended, this.#timeoutMs);
+      if (state !== XENBUS_STATE.Connected) throw await this.#stuck(id, spec, `waiting for the ${other} to be Connected`);
+    }
+  }
+
+  async #stuck(id: VbdId, spec: VbdSpec, step: string): Promise<DiskError> {
+    const { frontend, backend } = await this.states(id);
+    const reason = await this.#store.readOrNull(`${domainPath(0)}/error/backend/vbd/${id.domid}/${id.devid}/error`);
+    const why = reason ? `, ${reason.replace(/^\d+ /, "")}` : "";
+    return new DiskError("IO", `Cannot attach ${spec.vdev.name} to domain ${id.domid}: ${step}, ${describeStates(frontend, backend)}${why}`, {
+      details: { domid: id.domid, vdev: spec.vdev.name, frontend, backend },
+    });
+  }
+
+  /** The frontend's directory first: its driver sees the device go; then the backend's ring, then the disk itself. */
+  async #takeBack(id: VbdId): Promise<void> {
+    const remove = (dir: string) => this.#store.transaction((tx) => this.#remove(dir, tx));
+    await remove(frontendPath(id.domid, id.devid));
+    await remove(backendPath(0, id.domid, id.devid));
+    await remove(libxlPath(id.domid, id.devid));
+    await this.#script.remove(id);
+  }
+
+  async #fill(dir: string, permissions: readonly string[], keys: Readonly<Record<string, string | number>>, tx: StoreTransaction): Promise<void> {
+    await this.#mkdir(dir, permissions, tx);
+    for (const [key, value] of Object.entries(keys)) await this.#store.write(`${dir}/${key}`, String(value), tx);
+  }
+
+  async #mkdir(path: string, permissions: readonly string[], tx: StoreTransaction): Promise<void> {
+    await this.#store.mkdir(path, tx);
+    await this.#store.setPerms(path, permissions, tx);
+  }
+
+  async #remove(path: string, tx: StoreTransaction): Promise<void> {
+    if ((await this.#store.readOrNull(path, tx)) !== null) await this.#store.rm(path, tx);
+  }
+}
