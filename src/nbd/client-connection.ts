@@ -191,10 +191,13 @@ export class ClientConnection {
   #done(request: PendingRequest, cookie: number): void {
     const { resolve, reject } = this.#waiting.get(cookie)!;
     this.#waiting.delete(cookie);
-    if (request.errno === 0) return resolve(request);
-    const where =
-      request.type === CMD.FLUSH ? "all bytes" : `bytes ${request.offset}..${request.offset + request.length}`;
-    reject(fromNbdErrno(request.errno, VERBS[request.type] ?? "use", this.#label, where, request.message));
+    if (request.errno === 0) resolve(request);
+    else reject(this.#refused(request));
+  }
+
+  #refused({ type, offset, length, errno, message }: PendingRequest): DiskError {
+    const where = type === CMD.FLUSH ? "all bytes" : `bytes ${offset}..${offset + length}`;
+    return fromNbdErrno(errno, VERBS[type] ?? "use", this.#label, where, message);
   }
 
   #silent(timeoutMs: number): void {

@@ -48,10 +48,9 @@ export const OPT = {
   INFO: 6,
   GO: 7,
   STRUCTURED_REPLY: 8,
-  BLOCK_SIZE: 9,
-  LIST_META_CONTEXT: 10,
-  SET_META_CONTEXT: 11,
-  EXTENDED_HEADERS: 12,
+  LIST_META_CONTEXT: 9,
+  SET_META_CONTEXT: 10,
+  EXTENDED_HEADERS: 11,
 } as const;
 
 const REP_ERR = 2 ** 31;
@@ -91,15 +90,16 @@ export const CMD_FLAG = { FUA: 1 << 0, NO_HOLE: 1 << 1, DF: 1 << 2, REQ_ONE: 1 <
 /** Structured reply flags. */
 export const REPLY_FLAG_DONE = 1 << 0;
 
-const REPLY_ERR = 2 ** 15;
+/** Set in every type that tells of an error. */
+export const REPLY_ERROR_BIT = 1 << 15;
 /** Structured reply types; an error type has bit 15. */
 export const REPLY_TYPE = {
   NONE: 0,
   OFFSET_DATA: 1,
   OFFSET_HOLE: 2,
   BLOCK_STATUS: 5,
-  ERROR: REPLY_ERR + 1,
-  ERROR_OFFSET: REPLY_ERR + 2,
+  ERROR: REPLY_ERROR_BIT + 1,
+  ERROR_OFFSET: REPLY_ERROR_BIT + 2,
 } as const;
 
 /** Error values of replies. They look like Linux errno but are the protocol's own. */

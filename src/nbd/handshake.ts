@@ -131,32 +131,37 @@ export class Handshake {
     try {
       this.#execute(option, data);
     } catch (error) {
-      if (error instanceof Refusal) return this.#reply(option, error.type, error.message);
-      this.#events.failed(error);
-      this.#reply(option, REP.ERR_PLATFORM, "the export cannot be offered");
+      const refusal = error instanceof Refusal ? error : new Refusal(REP.ERR_PLATFORM, "the export cannot be offered");
+      if (refusal !== error) this.#events.failed(error);
+      this.#reply(option, refusal.type, refusal.message);
     }
   }
 
   #execute(option: number, data: Buffer): void {
     switch (option) {
       case OPT.EXPORT_NAME:
-        return this.#exportName(data);
+        this.#exportName(data);
+        break;
       case OPT.ABORT:
         this.#reply(option, REP.ACK);
         this.#end(true);
-        return;
+        break;
       case OPT.LIST:
-        return this.#list(data);
+        this.#list(data);
+        break;
       case OPT.INFO:
       case OPT.GO:
-        return this.#info(option, data);
+        this.#info(option, data);
+        break;
       case OPT.STRUCTURED_REPLY:
         requireEmpty(data);
         this.#structuredReplies = true;
-        return this.#reply(option, REP.ACK);
+        this.#reply(option, REP.ACK);
+        break;
       case OPT.LIST_META_CONTEXT:
       case OPT.SET_META_CONTEXT:
-        return this.#metaContext(option, data);
+        this.#metaContext(option, data);
+        break;
       default:
         throw new Refusal(REP.ERR_UNSUP, "this server does not know the option");
     }

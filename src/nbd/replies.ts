@@ -33,9 +33,12 @@ export class Replies {
   /** `message` is for people; only structured replies can carry it. */
   error(request: Request, errno: number, message = ""): void {
     // Data commands must be answered in the form that carries their data; the others may be simple.
-    if (!this.#structured || (request.type !== CMD.READ && request.type !== CMD.BLOCK_STATUS))
-      return this.#simple(request, errno);
-    const text = Buffer.from(message);
+    if (this.#structured && (request.type === CMD.READ || request.type === CMD.BLOCK_STATUS))
+      this.#errorChunk(request, errno, Buffer.from(message));
+    else this.#simple(request, errno);
+  }
+
+  #errorChunk(request: Request, errno: number, text: Buffer): void {
     const at = this.#chunk(request, REPLY_TYPE.ERROR, true, ERROR_CHUNK.size, text.length);
     this.#outbox.block.writeUInt32BE(errno, at + ERROR_CHUNK.fields.error.offset);
     this.#outbox.block.writeUInt16BE(text.length, at + ERROR_CHUNK.fields.messageLength.offset);
@@ -44,10 +47,13 @@ export class Replies {
 
   /** All data of a read. They stay untouched until `release` is called. */
   read(request: Request, data: Uint8Array, release: () => void): void {
-    if (this.#structured && data.length > 0) return this.data(request, request.offset, data, true, release);
-    if (this.#structured) this.#chunk(request, REPLY_TYPE.NONE, true, 0, 0);
-    else this.#simple(request, 0);
-    this.#outbox.payload(data, release);
+    if (this.#structured && data.length > 0) {
+      this.data(request, request.offset, data, true, release);
+    } else {
+      if (this.#structured) this.#chunk(request, REPLY_TYPE.NONE, true, 0, 0);
+      else this.#simple(request, 0);
+      this.#outbox.payload(data, release);
+    }
   }
 
   /** A part of a read; `last` ends the reply. */

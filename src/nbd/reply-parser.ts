@@ -7,6 +7,7 @@ import {
   CMD,
   MAX_STRING,
   nameOf,
+  REPLY_ERROR_BIT,
   REPLY_FLAG_DONE,
   REPLY_TYPE,
   SIMPLE_REPLY_MAGIC,
@@ -174,21 +175,23 @@ export class ReplyParser {
   }
 
   #payload(request: PendingRequest, type: number, payload: Buffer, last: boolean): void {
-    if (type >= REPLY_TYPE.ERROR - 1) return this.#error(request, type, payload);
     switch (type) {
       case REPLY_TYPE.NONE:
         if (payload.length > 0 || !last)
           this.#broken(`sent a chunk NONE of ${payload.length} bytes${last ? "" : " that is not the last"}`);
-        return;
+        break;
       case REPLY_TYPE.OFFSET_HOLE:
         if (payload.length !== OFFSET_HOLE.size)
           this.#broken(`sent a chunk OFFSET_HOLE of ${payload.length} bytes, allowed ${OFFSET_HOLE.size}`);
         this.#part(request, readOffset(payload), payload.readUInt32BE(OFFSET_HOLE.fields.length.offset), type).fill(0);
-        return;
+        break;
       case REPLY_TYPE.BLOCK_STATUS:
-        return this.#blockStatus(request, payload);
+        this.#blockStatus(request, payload);
+        break;
       default:
-        this.#broken(`sent a chunk of the unknown type ${type}`);
+        // Any type with bit 15 is an error, also one that is not known here.
+        if ((type & REPLY_ERROR_BIT) === 0) this.#broken(`sent a chunk of the unknown type ${type}`);
+        this.#error(request, type, payload);
     }
   }
 
@@ -232,10 +235,10 @@ export class ReplyParser {
   }
 
   #into(target: Uint8Array, then: () => void): void {
-    if (target.length === 0) return then();
     this.#sink = target;
     this.#filled = 0;
     this.#sunk = then;
+    if (target.length === 0) this.#fill(NO_BYTES, 0);
   }
 
   #done(request: PendingRequest, cookie: number): void {

@@ -172,11 +172,12 @@ export class Transmission {
     if (this.#input.length - this.#at >= length) {
       const data = this.#input.subarray(this.#at, this.#at + length);
       this.#at += length;
-      return this.#run(request, data);
+      this.#run(request, data);
+    } else {
+      const buffer = this.#pool.take(length);
+      this.#writing = { request, buffer, data: buffer.subarray(0, length) };
+      this.#filled = 0;
     }
-    const buffer = this.#pool.take(length);
-    this.#writing = { request, buffer, data: buffer.subarray(0, length) };
-    this.#filled = 0;
   }
 
   #fillPayload(): boolean {
@@ -192,18 +193,18 @@ export class Transmission {
 
   /** `buffer` is the pool's, and goes back when the write is done. */
   #run(request: Request, data: Buffer | undefined, buffer?: Buffer): void {
-    const { device } = this.#session.export;
     try {
-      if (request.type === CMD.READ) return this.#read(request);
-      if (request.type === CMD.BLOCK_STATUS) return this.#blockStatus(request);
-      execute(device, request, data).then(
-        () => {
-          if (buffer) this.#pool.give(buffer);
-          this.#replies.done(request);
-          this.#finish(request);
-        },
-        (error) => this.#fail(request, error),
-      );
+      if (request.type === CMD.READ) this.#read(request);
+      else if (request.type === CMD.BLOCK_STATUS) this.#blockStatus(request);
+      else
+        execute(this.#session.export.device, request, data).then(
+          () => {
+            if (buffer) this.#pool.give(buffer);
+            this.#replies.done(request);
+            this.#finish(request);
+          },
+          (error) => this.#fail(request, error),
+        );
     } catch (error) {
       this.#fail(request, error);
     }
