@@ -12,7 +12,7 @@ import { randomUuid, ZERO_GUID } from "../bytes/guid.js";
 import { at, type Decoded, layout } from "../bytes/layout.js";
 import { DiskError } from "../errors.js";
 import { patchFields, utf8, uuid } from "./field-types.js";
-import { emptyToNull, type Filesystem, isPowerOfTwo, type NewId, type Random, readAt, writeAt } from "./filesystem.js";
+import { emptyToNull, type Filesystem, isPowerOfTwo, type NewId, type Random, readAt } from "./filesystem.js";
 
 export const BTRFS_SUPERBLOCK = layout(
   "btrfs superblock",
@@ -94,7 +94,7 @@ export async function renewBtrfs(device: BlockDevice, random: Random): Promise<N
     if (offset === COPIES[0]) await device.flush();
     const copy = await readCopy(device, offset);
     if (copy?.superblock.uuid === primary.uuid)
-      await writeAt(device, offset, await renewCopy(copy.bytes, copy.superblock, renewed));
+      await device.write(offset, await renewCopy(copy.bytes, copy.superblock, renewed));
   }
   await device.flush();
   return { what: "btrfs UUID", old: primary.uuid, new: renewed };

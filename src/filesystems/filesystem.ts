@@ -32,6 +32,7 @@ export interface NewId {
 /** `size` random bytes. */
 export type Random = (size: number) => Uint8Array;
 
+/** Devices that reach a driver take any byte offset. */
 export interface FilesystemDriver {
   /** Of the kind, for messages: `ext2/3/4`. */
   readonly name: string;
@@ -41,25 +42,12 @@ export interface FilesystemDriver {
   renew?(device: BlockDevice, random: Random): Promise<NewId>;
 }
 
-/** Reads `length` bytes at `offset`, or null when the device ends before them. Any block size of the device will do. */
+/** Reads `length` bytes at `offset`, or null when the device ends before them. */
 export async function readAt(device: BlockDevice, offset: number, length: number): Promise<Uint8Array | null> {
   if (offset < 0 || offset > device.size - length) return null;
-  const first = offset - (offset % device.blockSize);
-  const end = Math.ceil((offset + length) / device.blockSize) * device.blockSize;
-  const bytes = new Uint8Array(end - first);
-  await device.read(first, bytes);
-  return bytes.subarray(offset - first, offset - first + length);
-}
-
-/** Writes `data` at `offset`; where the device's blocks are larger than the data, the bytes around it are read and kept. */
-export async function writeAt(device: BlockDevice, offset: number, data: Uint8Array): Promise<void> {
-  const first = offset - (offset % device.blockSize);
-  const end = Math.ceil((offset + data.length) / device.blockSize) * device.blockSize;
-  if (first === offset && end === offset + data.length) return device.write(offset, data);
-  const bytes = new Uint8Array(end - first);
-  await device.read(first, bytes);
-  bytes.set(data, offset - first);
-  await device.write(first, bytes);
+  const bytes = new Uint8Array(length);
+  await device.read(offset, bytes);
+  return bytes;
 }
 
 /** Whether `value` is a power of two within the bounds, inclusive. */

@@ -1,4 +1,5 @@
 /** What lies on a device, told from superblocks only. */
+import { byteGranular } from "../block/aligned.js";
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
 import type { Filesystem, FilesystemDriver, NewId, Random } from "./filesystem.js";
@@ -6,7 +7,7 @@ import { FILESYSTEMS } from "./registry.js";
 
 /** Null when nothing is known. Reads at most a few hundred KiB. */
 export async function identifyFilesystem(device: BlockDevice): Promise<Filesystem | null> {
-  return (await findFilesystem(device))?.filesystem ?? null;
+  return (await findFilesystem(byteGranular(device)))?.filesystem ?? null;
 }
 
 /**
@@ -15,8 +16,9 @@ export async function identifyFilesystem(device: BlockDevice): Promise<Filesyste
  * nothing has been written then.
  */
 export async function newFilesystemId(device: BlockDevice, random: Random): Promise<NewId | null> {
-  const found = await findFilesystem(device);
-  return found?.driver.renew ? found.driver.renew(device, random) : null;
+  const bytes = byteGranular(device);
+  const found = await findFilesystem(bytes);
+  return found?.driver.renew ? found.driver.renew(bytes, random) : null;
 }
 
 async function findFilesystem(

@@ -36,7 +36,7 @@ const DESCRIPTOR_OFFSET = 32768;
 
 export async function identifyIso9660(device: BlockDevice): Promise<Filesystem | null> {
   const sector = await readAt(device, DESCRIPTOR_OFFSET, ISO_PRIMARY_DESCRIPTOR.size);
-  if (!sector || sector[0] !== 1 || Buffer.from(sector.subarray(1, 6)).toString("latin1") !== "CD001") return null;
+  if (sector?.[0] !== 1 || Buffer.from(sector.subarray(1, 6)).toString("latin1") !== "CD001") return null;
   const descriptor = ISO_PRIMARY_DESCRIPTOR.decode(sector);
   return {
     type: "iso9660",

@@ -5,7 +5,7 @@ import { randomUuid } from "../bytes/guid.js";
 import { at, layout } from "../bytes/layout.js";
 import { DiskError } from "../errors.js";
 import { patchFields, utf8, uuid } from "./field-types.js";
-import { emptyToNull, type Filesystem, type NewId, type Random, readAt, writeAt } from "./filesystem.js";
+import { emptyToNull, type Filesystem, type NewId, type Random, readAt } from "./filesystem.js";
 
 const HEADER = {
   boot: at(0, reserved(1024), "kept for boot loaders"),
@@ -55,7 +55,7 @@ export async function renewSwap(device: BlockDevice, random: Random): Promise<Ne
   const sector = (await readAt(device, 1024, 512))!;
   patchFields(SWAP_HEADER, found.bytes, 0, { uuid: renewed });
   sector.set(found.bytes.subarray(1024, 1536));
-  await writeAt(device, 1024, sector);
+  await device.write(1024, sector);
   await device.flush();
   return { what: "swap UUID", old: found.header.uuid, new: renewed };
 }

@@ -34,11 +34,7 @@ export async function identifyExt(device: BlockDevice): Promise<Filesystem | nul
 /** The primary superblock, or null when there is none or its numbers cannot be. */
 export async function readExtSuperblock(device: BlockDevice): Promise<ExtSuperblock | null> {
   const bytes = await readAt(device, SUPERBLOCK_OFFSET, EXT_SUPERBLOCK.size);
-  if (
-    !bytes ||
-    bytes[EXT_SUPERBLOCK.fields.magic.offset] !== 0x53 ||
-    bytes[EXT_SUPERBLOCK.fields.magic.offset + 1] !== 0xef
-  )
+  if (bytes?.[EXT_SUPERBLOCK.fields.magic.offset] !== 0x53 || bytes[EXT_SUPERBLOCK.fields.magic.offset + 1] !== 0xef)
     return null;
   const superblock = EXT_SUPERBLOCK.decode(bytes);
   return isPossible(superblock) ? superblock : null;

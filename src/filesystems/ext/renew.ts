@@ -16,7 +16,7 @@ import type { BlockDevice } from "../../block/device.js";
 import { randomUuid } from "../../bytes/guid.js";
 import { DiskError } from "../../errors.js";
 import { patchFields } from "../field-types.js";
-import { type NewId, type Random, readAt, writeAt } from "../filesystem.js";
+import { type NewId, type Random, readAt } from "../filesystem.js";
 import { seedOf, setDescriptorChecksum, superblockChecksum } from "./checksum.js";
 import { backupGroups, descriptorBlocks, superblockOffset } from "./geometry.js";
 import { identifyExt } from "./identify.js";
@@ -98,7 +98,7 @@ function hasDescriptorChecksums(superblock: ExtSuperblock): boolean {
 async function renewCopy(device: BlockDevice, primary: ExtSuperblock, uuid: string, offset: number): Promise<void> {
   const bytes = await readAt(device, offset, EXT_SUPERBLOCK.size);
   const magic = EXT_SUPERBLOCK.fields.magic.offset;
-  if (!bytes || bytes[magic] !== 0x53 || bytes[magic + 1] !== 0xef) return;
+  if (bytes?.[magic] !== 0x53 || bytes[magic + 1] !== 0xef) return;
   const copy = EXT_SUPERBLOCK.decode(bytes);
   if (copy.uuid !== primary.uuid) return;
   patchFields(EXT_SUPERBLOCK, bytes, 0, { uuid });
@@ -109,7 +109,7 @@ async function renewCopy(device: BlockDevice, primary: ExtSuperblock, uuid: stri
     });
   if (primary.featureRoCompat & RO_COMPAT.metadataCsum)
     patchFields(EXT_SUPERBLOCK, bytes, 0, { checksum: superblockChecksum(bytes) });
-  await writeAt(device, offset, bytes);
+  await device.write(offset, bytes);
 }
 
 async function renewDescriptors(device: BlockDevice, superblock: ExtSuperblock, uuid: string): Promise<void> {
@@ -119,6 +119,6 @@ async function renewDescriptors(device: BlockDevice, superblock: ExtSuperblock, 
     if (!bytes) continue; // a truncated image: e2fsck will tell
     for (let i = 0; i < block.groups; i++)
       setDescriptorChecksum(bytes.subarray(i * size, (i + 1) * size), uuid, block.firstGroup + i);
-    await writeAt(device, block.offset, bytes);
+    await device.write(block.offset, bytes);
   }
 }

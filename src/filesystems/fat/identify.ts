@@ -38,8 +38,7 @@ export function formatVolumeId(id: number): string {
 /** Null when the first sector is no FAT boot sector, or its numbers cannot be. An MBR fails here: its code is no BIOS parameter block. */
 export async function readFatVolume(device: BlockDevice): Promise<FatVolume | null> {
   const sector = await readAt(device, 0, 512);
-  if (!sector || sector[510] !== 0x55 || sector[511] !== 0xaa || (sector[0] !== 0xeb && sector[0] !== 0xe9))
-    return null;
+  if (sector?.[510] !== 0x55 || sector[511] !== 0xaa || (sector[0] !== 0xeb && sector[0] !== 0xe9)) return null;
   const boot = FAT_BOOT_SECTOR.decode(sector);
   if (!isPowerOfTwo(boot.sectorSize, 512, 4096) || !isPowerOfTwo(boot.clusterSectors, 1, 128)) return null;
   if (boot.fats === 0 || boot.reservedSectors === 0 || !(boot.media === 0xf0 || boot.media >= 0xf8)) return null;

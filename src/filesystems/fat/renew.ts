@@ -5,7 +5,7 @@
 import type { BlockDevice } from "../../block/device.js";
 import { DiskError } from "../../errors.js";
 import { patchFields } from "../field-types.js";
-import { type NewId, type Random, readAt, writeAt } from "../filesystem.js";
+import { type NewId, type Random, readAt } from "../filesystem.js";
 import { formatVolumeId, readFatVolume } from "./identify.js";
 import { FAT16_EXTENSION, FAT32_EXTENSION, type FatVolume } from "./layout.js";
 
@@ -40,9 +40,9 @@ async function renewCopy(
 ): Promise<void> {
   const table = volume.kind === "FAT32" ? FAT32_EXTENSION : FAT16_EXTENSION;
   const sector = await readAt(device, offset, volume.boot.sectorSize);
-  if (!sector || sector[510] !== 0x55 || sector[511] !== 0xaa) return;
+  if (sector?.[510] !== 0x55 || sector[511] !== 0xaa) return;
   const copy = volume.kind === "FAT32" ? FAT32_EXTENSION.decode(sector, 36) : FAT16_EXTENSION.decode(sector, 36);
   if (copy.volumeId !== old) return; // a stale copy of something else
   patchFields<typeof FAT16_EXTENSION.fields>(table as typeof FAT16_EXTENSION, sector, 36, { volumeId });
-  await writeAt(device, offset, sector);
+  await device.write(offset, sector);
 }

@@ -12,7 +12,7 @@ import type { BlockDevice } from "../../block/device.js";
 import { crc32c } from "../../bytes/checksum.js";
 import { parseUuid } from "../../bytes/guid.js";
 import { patchFields } from "../field-types.js";
-import { readAt, writeAt } from "../filesystem.js";
+import { readAt } from "../filesystem.js";
 import {
   BASIC_BLOCK,
   LOG_DATA_PER_HEADER,
@@ -108,7 +108,7 @@ export async function stampLog(
     if (record.uuid === uuid) continue;
     const bytes = (await readAt(device, offset, LOG_RECORD.size))!.slice();
     patchFields(LOG_RECORD, bytes, 0, { uuid, crc: changedCrc(superblock, record, uuid) });
-    await writeAt(device, offset, bytes);
+    await device.write(offset, bytes);
   }
 }
 

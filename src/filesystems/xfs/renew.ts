@@ -13,7 +13,7 @@ import { crc32c } from "../../bytes/checksum.js";
 import { randomUuid, ZERO_GUID } from "../../bytes/guid.js";
 import { DiskError } from "../../errors.js";
 import { patchFields } from "../field-types.js";
-import { type NewId, type Random, readAt, writeAt } from "../filesystem.js";
+import { type NewId, type Random, readAt } from "../filesystem.js";
 import { readXfsSuperblock } from "./identify.js";
 import { INCOMPAT, KNOWN_INCOMPAT, VERSION_MASK, XFS_SUPERBLOCK, type XfsSuperblock } from "./layout.js";
 import { isLogClean, logRange, stampLog } from "./log.js";
@@ -73,5 +73,5 @@ async function renewCopy(device: BlockDevice, primary: XfsSuperblock, uuid: stri
     new DataView(crc.buffer).setUint32(0, crc32c(sector), true);
     patchFields(XFS_SUPERBLOCK, sector, 0, { crc });
   }
-  await writeAt(device, offset, sector);
+  await device.write(offset, sector);
 }

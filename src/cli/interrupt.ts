@@ -1,0 +1,25 @@
+/** SIGINT and SIGTERM in the middle of a command: the work is told to stop, cleans up after itself, and the exit code says which signal it was. */
+import { constants } from "node:os";
+import { Exit } from "./report.js";
+
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Runs `work` with a signal that is aborted by Ctrl-C; then one line tells, and the command exits with 128 + the signal's number. */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  let received: NodeJS.Signals | undefined;
+  const stop = (signal: NodeJS.Signals) => {
+    received ??= signal;
+    controller.abort(new Error("interrupted"));
+  };
+  for (const signal of SIGNALS) process.on(signal, stop);
+  try {
+    return await work(controller.signal);
+  } catch (error) {
+    if (!received) throw error;
+    process.stderr.write(`xvd: interrupted by ${received}, nothing half-written is left\n`);
+    throw new Exit(128 + constants.signals[received]);
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, stop);
+  }
+}

@@ -1,0 +1,23 @@
+/** The result of a command, on stdout. */
+
+/** One JSON document. */
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+export function printLines(lines: readonly string[]): void {
+  if (lines.length > 0) process.stdout.write(`${lines.join("\n")}\n`);
+}
+
+/** Rows in columns, two blanks between them; columns in `right` (numbers) are aligned to the right. */
+export function columns(rows: readonly (readonly string[])[], right: readonly number[] = []): string[] {
+  const widths: number[] = [];
+  for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
+  const pad = (cell: string, i: number) => (right.includes(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!));
+  return rows.map((row) => row.map(pad).join("  ").trimEnd());
+}
+
+/** A warning or remark for people; stderr, so that it never gets between the lines of a result. */
+export function remark(text: string): void {
+  process.stderr.write(`${text}\n`);
+}

@@ -1,0 +1,120 @@
+/** `xvd clone`: a copy of a disk, by sharing blocks where the file system can, with identities of its own on request. */
+import type { Command } from "commander";
+import { formatSize } from "../../bytes/size.js";
+import { DiskError } from "../../errors.js";
+import type { CopiedDisk, CopyMode } from "../../stack/copy-disk.js";
+import type { OpenDisk } from "../../stack/disk.js";
+import { addDiskOptions, type DiskFlags, withDisk } from "../disk.js";
+import { interruptible } from "../interrupt.js";
+import { columns, printJson, printLines, remark } from "../print.js";
+import { progressBar } from "../progress.js";
+
+interface Flags extends DiskFlags {
+  mode: string;
+  newIds?: boolean;
+  verify?: boolean;
+  count?: string;
+  force?: boolean;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+const MODES: readonly string[] = ["auto", "full", "reflink", "linked"];
+const MAX_COUNT = 10_000;
+
+export default function clone(command: Command): void {
+  addDiskOptions(
+    command
+      .argument("<source>", "the disk to copy")
+      .argument("<target>", "the new file; with --count a name with {} in it"),
+  )
+    .option("--mode <mode>", "auto: reflink where possible, else full; full; reflink; linked (needs qcow2)", "auto")
+    .option("--new-ids", "give the copy new identities: partition table, partitions, file systems")
+    .option("--verify", "read both again and compare, before new identities are given")
+    .option("--count <n>", "make n clones, {} in the target's name is 1 to n")
+    .option("--force", "replace an existing file in one step, or write into an existing disk")
+    .option("--dry-run", "tell what would be done")
+    .action((source: string, target: string, flags: Flags) => run(source, target, flags));
+}
+
+async function run(source: string, target: string, flags: Flags): Promise<void> {
+  const mode = modeOf(flags.mode, source);
+  const targets = targetsOf(target, flags.count);
+  await withDisk(source, flags, (disk) =>
+    interruptible(async (signal) => {
+      const clones: CopiedDisk[] = [];
+      for (const each of targets) clones.push(await cloneTo(disk, each, mode, flags, signal));
+      if (flags.json)
+        printJson({ source, "dry-run": flags.dryRun ?? false, clones: clones.map((one) => cloneDocument(one, flags)) });
+      else for (const one of clones) printLines(cloneLines(source, one, flags));
+    }),
+  );
+}
+
+async function cloneTo(
+  disk: OpenDisk,
+  target: string,
+  mode: CopyMode,
+  flags: Flags,
+  signal: AbortSignal,
+): Promise<CopiedDisk> {
+  const { copyDisk } = await import("../../stack/copy-disk.js");
+  const { xvdPaths } = await import("../../os/xvd-paths.js");
+  const { randomBytes } = await import("node:crypto");
+  const { force = false, verify = false, dryRun = false } = flags;
+  const progress = progressBar(`clone ${target}`, flags);
+  try {
+    return await copyDisk(disk, target, {
+      mode,
+      force,
+      verify,
+      dryRun,
+      signal,
+      paths: xvdPaths(process.env, process.getuid?.()),
+      ...(flags.newIds ? { newIds: randomBytes } : {}),
+      ...(progress ? { onProgress: progress.update } : {}),
+    });
+  } finally {
+    progress?.end();
+  }
+}
+
+function modeOf(mode: string, source: string): CopyMode {
+  if (!MODES.includes(mode))
+    throw new DiskError("UNSUPPORTED", `Cannot clone in mode ${JSON.stringify(mode)}: allowed ${MODES.join(" ")}`, {
+      details: { usage: true },
+    });
+  if (mode === "linked")
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot clone ${JSON.stringify(source)} in mode linked: that needs the format qcow2, which this version cannot write, allowed auto, full and reflink`,
+    );
+  return mode as CopyMode;
+}
+
+function targetsOf(target: string, countText: string | undefined): string[] {
+  if (countText === undefined) return [target];
+  const count = Number(countText);
+  const why =
+    !/^\d+$/.test(countText) || count < 1 || count > MAX_COUNT
+      ? `the count is ${JSON.stringify(countText)}, allowed 1..${MAX_COUNT}`
+      : !target.includes("{}")
+        ? `${JSON.stringify(target)} has no {} for the number`
+        : undefined;
+  if (why) throw new DiskError("UNSUPPORTED", `Cannot make several clones: ${why}`, { details: { usage: true } });
+  return Array.from({ length: count }, (_, i) => target.replaceAll("{}", String(i + 1)));
+}
+
+function cloneDocument({ target, mode, size, copied, ids }: CopiedDisk, flags: Flags) {
+  return { target, mode, size, copied, verified: flags.verify ?? false, ids };
+}
+
+function cloneLines(source: string, { target, mode, size, copied, ids }: CopiedDisk, flags: Flags): string[] {
+  const how = mode === "reflink" ? "by reflink" : `${formatSize(copied)} of data copied`;
+  for (const note of new Set(ids.flatMap((id) => (id.note ? [id.note] : [])))) remark(`xvd clone: ${target}: ${note}`);
+  const rows = ids.map((id) => [`  ${id.what}`, id.old, "→", id.new ?? "(keeps it)"]);
+  const done = flags.dryRun
+    ? `would clone ${source} to ${target}: ${formatSize(size)}, ${mode}`
+    : `cloned ${source} to ${target}: ${formatSize(size)}, ${how}${flags.verify ? ", verified" : ""}`;
+  return [done, ...columns(rows)];
+}

@@ -1,0 +1,83 @@
+/** `xvd convert`: any disk into a new file, or into a disk that exists. Holes stay holes. */
+import type { Command } from "commander";
+import { formatSize } from "../../bytes/size.js";
+import { DiskError } from "../../errors.js";
+import { addDiskOptions, type DiskFlags, withDisk } from "../disk.js";
+import { interruptible } from "../interrupt.js";
+import { printJson, printLines } from "../print.js";
+import { progressBar } from "../progress.js";
+
+interface Flags extends DiskFlags {
+  outputFormat?: string;
+  compress?: boolean;
+  option?: string;
+  backing?: string;
+  force?: boolean;
+  verify?: boolean;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+export default function convert(command: Command): void {
+  addDiskOptions(
+    command
+      .argument("<source>", "the disk to copy")
+      .argument("<target>", "a new file, or with --force a disk that exists"),
+  )
+    .option("-O, --output-format <format>", "format of the target; default by its extension")
+    .option("-c, --compress", "compress (formats that can)")
+    .option("-o, --option <key=value>", "option of the target's format")
+    .option("-b, --backing <disk>", "make an overlay on another image (formats that have them)")
+    .option(
+      "--force",
+      "replace an existing file, or write into an existing disk; what lies behind the source's size stays",
+    )
+    .option("--verify", "read both again and compare")
+    .option("--dry-run", "tell what would be done")
+    .action((source: string, target: string, flags: Flags) => run(source, target, flags));
+}
+
+async function run(source: string, target: string, flags: Flags): Promise<void> {
+  const { outputFormat, force = false, verify = false, dryRun = false } = flags;
+  const impossible = flags.compress
+    ? "it cannot be compressed"
+    : flags.option !== undefined
+      ? "it has no options"
+      : flags.backing !== undefined
+        ? "it has no backing file"
+        : undefined;
+  if (impossible)
+    throw new DiskError("UNSUPPORTED", `Cannot convert to ${JSON.stringify(target)} as raw: ${impossible}`, {
+      details: { usage: true },
+    });
+  const { copyDisk } = await import("../../stack/copy-disk.js");
+  const { xvdPaths } = await import("../../os/xvd-paths.js");
+  const progress = progressBar("convert", flags);
+  await withDisk(source, flags, (disk) =>
+    interruptible(async (signal) => {
+      try {
+        const paths = xvdPaths(process.env, process.getuid?.());
+        const format = outputFormat === undefined ? {} : { format: outputFormat };
+        const result = await copyDisk(disk, target, {
+          mode: "full",
+          force,
+          verify,
+          dryRun,
+          signal,
+          paths,
+          ...format,
+          ...(progress ? { onProgress: progress.update } : {}),
+        });
+        progress?.end();
+        if (flags.json)
+          printJson({ source, target, size: result.size, copied: result.copied, verified: verify, "dry-run": dryRun });
+        else
+          printLines([
+            `${dryRun ? "would copy" : "copied"} ${source} to ${target}: ${formatSize(result.size)}${dryRun ? "" : `, ${formatSize(result.copied)} of data`}${verify ? ", verified" : ""}`,
+          ]);
+      } finally {
+        progress?.end();
+      }
+    }),
+  );
+}

@@ -1,0 +1,96 @@
+/** `xvd create`: an empty disk image. */
+import type { Command } from "commander";
+import { alignUp } from "../../bytes/align.js";
+import { formatSize, parseSize } from "../../bytes/size.js";
+import { DiskError } from "../../errors.js";
+import type { Preallocation } from "../../formats/format.js";
+import { interruptible } from "../interrupt.js";
+import { printJson, printLines, remark } from "../print.js";
+import { progressBar } from "../progress.js";
+
+interface Flags {
+  format?: string;
+  preallocation?: string;
+  force?: boolean;
+  option: string[];
+  backing?: string;
+  json?: boolean;
+}
+
+export default function create(command: Command): void {
+  command
+    .argument("<file>", "the new image; .dsk, .img and .raw are raw")
+    .argument("<size>", "bytes, or a number with K M G T P (1024), KB MB GB (1000), s (sectors)")
+    .option("-f, --format <format>", "format of the image; default by its extension")
+    .option("--preallocation <mode>", "off: nothing is stored; falloc: space is reserved; full: zeros are written")
+    .option(
+      "-o, --option <key=value>",
+      "option of the format, as qemu-img (preallocation=MODE)",
+      (value, all: string[]) => [...all, value],
+      [],
+    )
+    .option("-b, --backing <disk>", "make an overlay on another image (formats that have them)")
+    .option("--force", "replace an existing file")
+    .addHelpText(
+      "after",
+      "\nAn image takes space only for what is written into it. Sizes are rounded up to sectors of 512 bytes.",
+    )
+    .action((file: string, size: string, flags: Flags) => run(file, size, flags));
+}
+
+async function run(path: string, sizeText: string, flags: Flags): Promise<void> {
+  const { chooseFormat } = await import("../../formats/registry.js");
+  const { format } = chooseFormat(path, flags.format);
+  if (flags.backing !== undefined)
+    throw new DiskError("UNSUPPORTED", `Cannot create "${path}": ${format.name} images have no backing file`, {
+      details: { usage: true },
+    });
+  const asked = parseSize(sizeText);
+  const size = alignUp(asked, 512);
+  const preallocation = await preallocationOf(path, flags);
+  const { createStaged } = await import("../../os/staged.js");
+  const { fileDevice } = await import("../../block/file.js");
+  await interruptible(async (signal) => {
+    const staged = await createStaged(path, { force: flags.force ?? false });
+    const progress = progressBar("create", flags);
+    try {
+      const file = fileDevice(staged.file, { own: false });
+      await format.create(file, size, { preallocation, signal, ...(progress ? { onProgress: progress.update } : {}) });
+      const result = {
+        filename: path,
+        format: format.name,
+        "virtual-size": size,
+        "actual-size": staged.file.allocatedSize(),
+      };
+      await staged.commit();
+      progress?.end();
+      if (size !== asked)
+        remark(`xvd create: the size is rounded up from ${asked} to ${size} bytes, a multiple of 512`);
+      if (flags.json) printJson(result);
+      else printLines([`created ${path}: ${format.name}, ${formatSize(size)} (${size} bytes)`]);
+    } catch (error) {
+      progress?.end();
+      await staged.abort();
+      throw error;
+    }
+  });
+}
+
+async function preallocationOf(path: string, flags: Flags): Promise<Preallocation> {
+  const { PREALLOCATIONS } = await import("../../formats/format.js");
+  const named = new Map(
+    flags.option
+      .flatMap((option) => option.split(","))
+      .map((option) => [option.split("=")[0]!, option.slice(option.indexOf("=") + 1)]),
+  );
+  const unknown = [...named.keys()].find((key) => key !== "preallocation");
+  const mode = flags.preallocation ?? named.get("preallocation") ?? "off";
+  const why =
+    unknown !== undefined
+      ? `option ${JSON.stringify(unknown)} is not known, allowed preallocation`
+      : PREALLOCATIONS.includes(mode as Preallocation)
+        ? undefined
+        : `preallocation is ${JSON.stringify(mode)}, allowed ${PREALLOCATIONS.join(" ")}${mode === "metadata" ? " (raw images have no metadata)" : ""}`;
+  if (why) throw new DiskError("UNSUPPORTED", `Cannot create "${path}": ${why}`, { details: { usage: true } });
+  return mode as Preallocation;
+}

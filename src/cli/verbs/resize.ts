@@ -1,0 +1,67 @@
+/** `xvd resize`: an image made larger or smaller. */
+import type { Command } from "commander";
+import { alignUp } from "../../bytes/align.js";
+import { formatSize, parseSize } from "../../bytes/size.js";
+import { DiskError } from "../../errors.js";
+import { withDisk } from "../disk.js";
+import { printJson, printLines } from "../print.js";
+
+interface Flags {
+  format?: string;
+  shrink?: boolean;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+export default function resize(command: Command): void {
+  command
+    .argument("<file>", "the image")
+    .argument("<size>", "the new size, or +SIZE or -SIZE for a change")
+    .option("-f, --format <format>", "format of the image; default by its extension")
+    .option("--shrink", "allow a smaller size; nothing that holds data or a partition is ever cut")
+    .option("--dry-run", "tell what would be done")
+    .addHelpText(
+      "after",
+      "\nA GPT's backup moves to the new end. File systems and partitions keep their sizes.\nWrite a negative change after --: xvd resize --shrink guest.dsk -- -1G",
+    )
+    .allowUnknownOption() // so that -1G is a size
+    .allowExcessArguments(false)
+    .action((file: string, size: string, flags: Flags) => run(file, size, flags));
+}
+
+async function run(path: string, sizeText: string, flags: Flags): Promise<void> {
+  if (sizeText.startsWith("--") || /^-\D/.test(sizeText))
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot read size ${JSON.stringify(sizeText)}: it is no size and no known option`,
+      { details: { usage: true } },
+    );
+  const { resizeDisk } = await import("../../stack/resize-disk.js");
+  const { shrink = false, dryRun = false } = flags;
+  await withDisk(path, { writable: !dryRun, ...(flags.format ? { format: flags.format } : {}) }, async (disk) => {
+    const result = await resizeDisk(disk, newSize(sizeText, disk.device.size), { shrink, dryRun });
+    const document = {
+      filename: path,
+      "old-size": result.oldSize,
+      "virtual-size": result.newSize,
+      "dry-run": dryRun,
+      steps: result.steps,
+    };
+    if (flags.json) return printJson(document);
+    const done = `${path}: ${formatSize(result.oldSize)} ${dryRun ? "would become" : "became"} ${formatSize(result.newSize)} (${result.newSize} bytes)`;
+    printLines([done, ...(dryRun ? result.steps.map((step) => `  ${step}`) : [])]);
+  });
+}
+
+function newSize(text: string, present: number): number {
+  const [, sign = "", amount = ""] = /^([+-]?)(.*)$/s.exec(text)!;
+  const bytes = parseSize(amount);
+  const size = alignUp(sign === "" ? bytes : present + (sign === "+" ? bytes : -bytes), 512);
+  if (size < 0 || !Number.isSafeInteger(size))
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot read size ${JSON.stringify(text)}: the disk has ${present} bytes, the new size would be ${size}, allowed 0..2^53-1`,
+      { details: { usage: true } },
+    );
+  return size;
+}

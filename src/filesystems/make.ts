@@ -1,0 +1,167 @@
+/**
+ * New file systems by the system's own tools, without root and without loop devices: the tool works on a sparse scratch file of the
+ * partition's size, whose data is then copied into the partition. One way for every kind of disk that can be written.
+ *
+ * Order: the tool runs; until it is done the partition is untouched, and an abort leaves it so. Then, without a way back, the first
+ * MiB (every superblock lies there) becomes zeros, flush, everything behind it is copied, flush, the first MiB is copied, flush.
+ * So after a cut the partition shows the old file system, none, or all of the new one; never the half of one.
+ */
+import { byteGranular } from "../block/aligned.js";
+import { copyDevice } from "../block/copy.js";
+import type { BlockDevice } from "../block/device.js";
+import { openFileDevice } from "../block/file.js";
+import { DiskError } from "../errors.js";
+import { withScratchFile } from "../os/paths.js";
+import { runProgram } from "../os/programs.js";
+import type { Filesystem } from "./filesystem.js";
+import { identifyFilesystem } from "./identify.js";
+
+export interface MakeOptions {
+  readonly label?: string;
+  /** A folder whose files the new file system shall hold. */
+  readonly from?: string;
+  /** Bytes from the disk's begin to the partition; FAT writes it down. Default 0. */
+  readonly partitionOffset?: number;
+  /** Logical sectors of the disk. Default 512. */
+  readonly sectorSize?: 512 | 4096;
+  /** Folder for the scratch file; it needs space for the file system's data. */
+  readonly scratch: string;
+  /** Looked at until the tool is done. */
+  readonly signal?: AbortSignal;
+  /** The tool is done, from now on the device changes. */
+  readonly onCommit?: () => void;
+}
+
+interface Maker {
+  readonly program: string;
+  /** Arguments before the file's name. */
+  arguments(
+    options: Required<Pick<MakeOptions, "partitionOffset" | "sectorSize">> & Pick<MakeOptions, "label" | "from">,
+  ): string[];
+  readonly fills: boolean;
+}
+
+const ext = (type: string): Maker => ({
+  program: "mke2fs",
+  fills: true,
+  arguments: ({ label, from, sectorSize }) => [
+    "-q",
+    "-F",
+    "-t",
+    type,
+    ...(sectorSize > 1024 ? ["-b", String(Math.max(4096, sectorSize))] : []),
+    ...(label === undefined ? [] : ["-L", label]),
+    ...(from === undefined ? [] : ["-d", from]),
+  ],
+});
+
+const MAKERS: Readonly<Record<string, Maker>> = {
+  ext2: ext("ext2"),
+  ext3: ext("ext3"),
+  ext4: ext("ext4"),
+  vfat: {
+    program: "mkfs.fat",
+    fills: false,
+    arguments: ({ label, partitionOffset, sectorSize }) => [
+      "-S",
+      String(sectorSize),
+      "-h",
+      String(Math.min(0xffff_ffff, partitionOffset / sectorSize)),
+      ...(label === undefined ? [] : ["-n", label]),
+    ],
+  },
+  xfs: {
+    program: "mkfs.xfs",
+    fills: false,
+    arguments: ({ label, sectorSize }) => [
+      "-q",
+      "-f",
+      "-s",
+      `size=${sectorSize}`,
+      ...(label === undefined ? [] : ["-L", label]),
+    ],
+  },
+  swap: { program: "mkswap", fills: false, arguments: ({ label }) => (label === undefined ? [] : ["-L", label]) },
+  btrfs: {
+    program: "mkfs.btrfs",
+    fills: true,
+    arguments: ({ label, from }) => [
+      "-q",
+      "-f",
+      ...(label === undefined ? [] : ["-L", label]),
+      ...(from === undefined ? [] : ["--rootdir", from]),
+    ],
+  },
+};
+
+/** Types that `makeFilesystem` can make. */
+export const MAKEABLE: readonly string[] = Object.keys(MAKERS);
+
+/** Holds every superblock that others look for. */
+const HEAD = 1 << 20;
+
+/** Throws `NOT_FOUND` naming the Debian package when the tool is missing, `IO` with the tool's last words when it refuses. */
+export async function makeFilesystem(device: BlockDevice, type: string, options: MakeOptions): Promise<Filesystem> {
+  const maker = makerOf(type, options.from);
+  if (!device.writable) throw new DiskError("READ_ONLY", `Cannot make ${type} on ${device.label}: it is read-only`);
+  const { partitionOffset = 0, sectorSize = 512, label, from } = options;
+  return withScratchFile(options.scratch, device.size, async (path) => {
+    const words = maker.arguments({ partitionOffset, sectorSize, label, from });
+    await runProgram(maker.program, [...words, path], options.signal ? { signal: options.signal } : {});
+    const made = await openFileDevice(path);
+    try {
+      return await install(made, device, type, options);
+    } finally {
+      await made.close();
+    }
+  });
+}
+
+/** Throws what `makeFilesystem` would throw for this type and filling, before anything is opened. */
+export function checkMake(type: string, from?: string): void {
+  makerOf(type, from);
+}
+
+function makerOf(type: string, from: string | undefined): Maker {
+  const maker = Object.hasOwn(MAKERS, type) ? MAKERS[type]! : undefined;
+  if (!maker)
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot make a file system ${JSON.stringify(type)}: it is not known, allowed ${MAKEABLE.join(" ")}`,
+      { details: { usage: true, type } },
+    );
+  if (from !== undefined && !maker.fills) {
+    const can = MAKEABLE.filter((name) => MAKERS[name]!.fills).join(" ");
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot fill ${type} from ${JSON.stringify(from)}: its tool cannot, allowed ${can}`,
+      { details: { usage: true, type } },
+    );
+  }
+  return maker;
+}
+
+async function install(
+  made: BlockDevice,
+  device: BlockDevice,
+  type: string,
+  options: MakeOptions,
+): Promise<Filesystem> {
+  const filesystem = await identifyFilesystem(made);
+  if (filesystem?.type !== type || made.size !== device.size)
+    throw new DiskError(
+      "IO",
+      `Cannot make ${type} on ${device.label}: the tool left ${filesystem?.type ?? "no file system"} of ${made.size} bytes, expected ${type} of ${device.size}`,
+    );
+  options.signal?.throwIfAborted();
+  options.onCommit?.();
+  const target = byteGranular(device);
+  const head = Math.min(HEAD, device.size);
+  await target.zero(0, head);
+  await target.flush();
+  await copyDevice(made, target, { sourceOffset: head, targetOffset: head });
+  await target.flush();
+  await copyDevice(made, target, { length: head });
+  await target.flush();
+  return filesystem;
+}

@@ -1,0 +1,134 @@
+/**
+ * From a disk's name to a device: the file, network or domain device beneath, its format, and the part of it that is meant.
+ * This is the open gate: nothing that an image names inside itself is opened here.
+ */
+
+import { join } from "node:path";
+import type { BlockDevice } from "../block/device.js";
+import type { FileDevice } from "../block/file.js";
+import { DiskError } from "../errors.js";
+import { pathExists } from "../os/paths.js";
+import type { XvdPaths } from "../os/xvd-paths.js";
+import { type DiskName, parseDiskName } from "./disk-name.js";
+
+export interface OpenDiskOptions {
+  readonly writable?: boolean;
+  /** Name of the image format; default: chosen by the file's extension (formats/registry.ts). */
+  readonly format?: string;
+  /** Read although somebody else writes. */
+  readonly forceShare?: boolean;
+  /** Follow files that an image names. Raw images name none. */
+  readonly allowBacking?: boolean;
+  /** Needed for `dom:` names. */
+  readonly paths?: XvdPaths;
+}
+
+/** An open disk with what it was opened from. */
+export interface OpenDisk {
+  readonly name: DiskName;
+  /** What the name means: a whole disk, or the part of it. Closing it closes everything beneath. */
+  readonly device: BlockDevice;
+  /** The whole disk; the same as `device` when no part was named. */
+  readonly whole: BlockDevice;
+  /** Of the whole disk; `raw` for network disks. */
+  readonly format: string;
+  /** The image file, when there is one on this host. */
+  readonly file: FileDevice | null;
+  /** Bytes from the begin of the whole disk, when the part is one run of it. */
+  readonly offset: number | null;
+  /** Of the partition table in which the part was found. */
+  readonly sectorSize: 512 | 4096 | null;
+}
+
+export async function openDisk(text: string, options: OpenDiskOptions = {}): Promise<BlockDevice> {
+  return (await openDiskStack(text, options)).device;
+}
+
+/** As `openDisk`, but tells the layers too. */
+export async function openDiskStack(text: string, options: OpenDiskOptions = {}): Promise<OpenDisk> {
+  const name = parseDiskName(text, pathExists);
+  const whole = await openBase(name, options);
+  if (!name.part) return { ...whole, name, device: whole.whole, offset: 0, sectorSize: null };
+  try {
+    return { ...whole, name, ...(await openPart(name, whole.whole)) };
+  } catch (error) {
+    await whole.whole.close();
+    throw error;
+  }
+}
+
+type OpenBase = Pick<OpenDisk, "whole" | "format" | "file">;
+
+async function openBase({ text, base }: DiskName, options: OpenDiskOptions): Promise<OpenBase> {
+  switch (base.kind) {
+    case "file":
+      return (await import("./open-image.js")).openImage(base.path, options);
+    case "nbd":
+      return network(base.uri, options);
+    case "domain":
+      return openAttached(text, base, options);
+    case "volume":
+      throw notYet(text, "logical volumes");
+    case "backup":
+      throw notYet(text, "disks within backups");
+  }
+}
+
+async function network(uri: string, { writable = false }: OpenDiskOptions): Promise<OpenBase> {
+  const { connectNbd } = await import("../nbd/client.js");
+  return { whole: await connectNbd(uri, { readOnly: !writable }), format: "raw", file: null };
+}
+
+async function openAttached(
+  text: string,
+  { domain, vdev }: { domain: string; vdev: string },
+  options: OpenDiskOptions,
+): Promise<OpenBase> {
+  if (!options.paths) throw new TypeError(`Cannot open ${text}: paths are needed for devices of domains`);
+  const socket = deviceSocket(options.paths, domain === "0" ? "Domain-0" : domain, vdev);
+  if (!pathExists(socket))
+    throw new DiskError(
+      "NOT_FOUND",
+      `Cannot open ${JSON.stringify(text)}: domain ${domain} has no device ${vdev}, 'xvd list' shows what is attached (${socket})`,
+      {
+        details: { domain, vdev },
+      },
+    );
+  return network(`nbd+unix:///?socket=${encodeURIComponent(socket)}`, options);
+}
+
+/** Where an attached device is served by NBD: `xvda` the disk, `xvda1` its first partition. */
+export function deviceSocket(paths: XvdPaths, domain: string, vdev: string): string {
+  return join(paths.run, "domains", domain, "dev", vdev);
+}
+
+async function openPart(
+  { text, part }: DiskName,
+  whole: BlockDevice,
+): Promise<Pick<OpenDisk, "device" | "offset" | "sectorSize">> {
+  if (part?.kind !== "partition") throw notYet(text, "logical volumes");
+  const { readPartitionTable, findPartition, openPartition } = await import("../partitions/table.js");
+  const table = await readPartitionTable(whole);
+  if (!table)
+    throw new DiskError("NOT_FOUND", `Cannot open ${JSON.stringify(text)}: ${whole.label} has no partition table`);
+  const device = openPartition(whole, table, part.number);
+  const { offset } = findPartition(table, part.number);
+  return { device: owning(device, whole), offset, sectorSize: table.sectorSize };
+}
+
+/** The part as it is, but closing it closes the whole disk too. */
+function owning(part: BlockDevice, whole: BlockDevice): BlockDevice {
+  const close = part.close.bind(part);
+  part.close = async () => {
+    await close();
+    await whole.close();
+  };
+  return part;
+}
+
+function notYet(text: string, what: string): DiskError {
+  return new DiskError(
+    "UNSUPPORTED",
+    `Cannot open ${JSON.stringify(text)}: ${what} are not supported by this version, allowed files, FILE#pN, nbd: URIs and dom:DOMAIN/xvdX`,
+  );
+}

@@ -1,0 +1,24 @@
+/** An image file or block device of the host as a disk: locked, and of the format that its name or `-f` says. */
+import { openFileDevice } from "../block/file.js";
+import { chooseFormat, HEAD_SIZE, refuseLookalike } from "../formats/registry.js";
+import type { OpenDisk, OpenDiskOptions } from "./disk.js";
+
+export async function openImage(
+  path: string,
+  options: OpenDiskOptions,
+): Promise<Pick<OpenDisk, "whole" | "format" | "file">> {
+  const { writable = false, forceShare = false } = options;
+  const { format, unsure } = chooseFormat(path, options.format);
+  const file = await openFileDevice(path, { writable, forceShare: forceShare && !writable });
+  try {
+    if (unsure && !file.file.isBlockDevice) {
+      const head = new Uint8Array(Math.min(HEAD_SIZE, file.size));
+      await file.read(0, head);
+      refuseLookalike(path, head);
+    }
+    return { whole: await format.open(file), format: format.name, file };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * A raw disk made larger or smaller. A GPT's backup goes with the disk's end.
+ *
+ * Order when growing: the file grows, flush, the table's writes. When shrinking: the table's writes, flush, the file is cut.
+ * After a cut between them the disk is as large as the larger of both sizes and its primary GPT is good.
+ */
+import { isZero } from "../bytes/align.js";
+import { formatSize } from "../bytes/size.js";
+import { DiskError } from "../errors.js";
+import { identifyFilesystem } from "../filesystems/identify.js";
+import { settle } from "../partitions/changes/settle.js";
+import { describeSteps, makePlan, type TablePlan } from "../partitions/plan.js";
+import { type PartitionTable, readPartitionTable } from "../partitions/table.js";
+import { writePlan } from "../partitions/write.js";
+import type { OpenDisk } from "./disk.js";
+
+export interface ResizeOptions {
+  /** Allow a smaller size. */
+  readonly shrink?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export interface ResizedDisk {
+  readonly oldSize: number;
+  readonly newSize: number;
+  /** What was, or would be, done. */
+  readonly steps: readonly string[];
+}
+
+export async function resizeDisk(disk: OpenDisk, newSize: number, options: ResizeOptions = {}): Promise<ResizedDisk> {
+  const { device, file } = disk;
+  const oldSize = device.size;
+  refuse(disk, newSize, options);
+  if (newSize === oldSize) return { oldSize, newSize, steps: ["nothing to do"] };
+  const table = await readPartitionTable(device);
+  const steps: string[] = [
+    `${newSize > oldSize ? "grow" : "shrink"} ${device.label} from ${oldSize} to ${newSize} bytes`,
+  ];
+  if (newSize > oldSize) {
+    const plan = table && movedEnd(table, newSize);
+    if (!options.dryRun) {
+      await file!.resize(newSize);
+      await device.flush();
+      if (plan) await writePlan(device, plan);
+      await device.flush();
+    }
+    return { oldSize, newSize, steps: [...steps, ...stepsOf(plan)] };
+  }
+  if (table) refuseCutPartitions(disk, table, newSize);
+  else await refuseCutFilesystem(disk, newSize);
+  const plan = table && movedEnd(table, newSize);
+  await refuseCutData(disk, newSize, table);
+  if (!options.dryRun) {
+    if (plan) await writePlan(device, plan);
+    await device.flush();
+    await file!.resize(newSize);
+    await device.flush();
+  }
+  return { oldSize, newSize, steps: [...stepsOf(plan), ...steps] };
+}
+
+function refuse({ device, whole, file }: OpenDisk, newSize: number, { shrink = false }: ResizeOptions): void {
+  const reason =
+    device !== whole
+      ? "it is a part of a disk, allowed are whole image files"
+      : !file
+        ? "it is no image file"
+        : file.file.isBlockDevice
+          ? "it is a block device"
+          : undefined;
+  if (reason) throw new DiskError("UNSUPPORTED", `Cannot resize ${device.label}: ${reason}`);
+  if (newSize < device.size && !shrink)
+    throw new DiskError(
+      "DENIED",
+      `Cannot resize ${device.label}: the new size ${newSize} is below the present ${device.size} bytes, allowed with --shrink`,
+    );
+}
+
+/** The table with its end at the disk's new end; null when nothing of it has to move. */
+function movedEnd(table: PartitionTable, newSize: number): TablePlan | null {
+  const { table: moved, summary } = settle({ ...table, size: newSize });
+  return summary.length === 0 ? null : makePlan(table, moved, summary);
+}
+
+function stepsOf(plan: TablePlan | null): string[] {
+  return plan ? [...plan.summary, ...describeSteps(plan)] : [];
+}
+
+function refuseCutPartitions({ device }: OpenDisk, table: PartitionTable, newSize: number): void {
+  const cut = table.partitions.filter(({ offset, size }) => offset + size > newSize);
+  if (cut.length === 0) return;
+  const end = Math.max(...cut.map(({ offset, size }) => offset + size));
+  const numbers = cut.map(({ number }) => number);
+  throw new DiskError(
+    "DENIED",
+    `Cannot shrink ${device.label} to ${newSize} bytes: partition ${numbers.join(", ")} would be cut, allowed from ${end} bytes on`,
+    { details: { numbers, end } },
+  );
+}
+
+async function refuseCutFilesystem({ device }: OpenDisk, newSize: number): Promise<void> {
+  const filesystem = await identifyFilesystem(device);
+  if (!filesystem?.size || filesystem.size <= newSize || filesystem.size > device.size) return;
+  throw new DiskError(
+    "DENIED",
+    `Cannot shrink ${device.label} to ${newSize} bytes: it holds ${filesystem.type} of ${formatSize(filesystem.size)}, which has to be shrunk first`,
+  );
+}
+
+/** Bytes that are not zero behind the new end, beside the old backup GPT, belong to somebody. */
+async function refuseCutData(disk: OpenDisk, newSize: number, table: PartitionTable | null): Promise<void> {
+  const { size } = disk.device;
+  if (table?.label !== "gpt") return refuseData(disk, newSize, size, newSize);
+  const { backupLba, entryCount, entrySize } = table.onDisk;
+  const blocks = Math.ceil((entryCount * entrySize) / table.sectorSize);
+  const backupStart = Math.min(size, Math.max(0, (backupLba - blocks) * table.sectorSize));
+  const backupEnd = Math.min(size, (backupLba + 1) * table.sectorSize);
+  await refuseData(disk, newSize, backupStart, newSize);
+  await refuseData(disk, Math.max(newSize, backupEnd), size, newSize);
+}
+
+async function refuseData({ device }: OpenDisk, start: number, end: number, newSize: number): Promise<void> {
+  if (start >= end) return;
+  const buffer = new Uint8Array(1 << 20);
+  for await (const extent of device.extents(start, end - start)) {
+    if (extent.zero) continue;
+    for (let at = extent.offset; at < extent.offset + extent.length; at += buffer.length) {
+      const bytes = buffer.subarray(0, Math.min(buffer.length, extent.offset + extent.length - at));
+      await device.read(at, bytes);
+      if (isZero(bytes)) continue;
+      const offset = at + bytes.findIndex((byte) => byte !== 0);
+      const found = `byte ${offset} holds data, which would be cut`;
+      throw new DiskError("DENIED", `Cannot shrink ${device.label} to ${newSize} bytes: ${found}`, {
+        details: { offset },
+      });
+    }
+  }
+}
