@@ -60,7 +60,7 @@ export class RawClient {
   /** The reply's text; an error reads as its name. */
   ask(name: MessageName | number, strings: readonly string[] = [""], txId = 0, value = ""): string {
     const reqId = this.send(name, strings, txId, value);
-    const reply = this.received.find((one) => one.reqId === reqId);
+    const reply = this.received.findLast((one) => one.reqId === reqId);
     if (!reply) throw new Error(`no reply to ${name}`);
     return reply.text;
   }
