@@ -53,10 +53,9 @@ export async function checksumDevice(device: BlockDevice, options: ChecksumOptio
       signal?.throwIfAborted();
       if (pending.length === WIDTH) await takeOldest();
       const buffer = buffers[started++ % WIDTH]!;
-      pending.push({
-        length: part.length,
-        digest: part.zero ? null : digestOf(bytes, part.offset, buffer.subarray(0, part.length)),
-      });
+      const digest = part.zero ? null : digestOf(bytes, part.offset, buffer.subarray(0, part.length));
+      digest?.catch(() => {}); // thrown when its turn comes; until then it is no unhandled one
+      pending.push({ digest, length: part.length });
     }
     while (pending.length > 0) await takeOldest();
   } finally {

@@ -4,8 +4,9 @@
  */
 import { alignDown } from "../bytes/align.js";
 import type { BlockDevice } from "./device.js";
-import { type Allocation, type Location, mapDevice } from "./mapped.js";
+import { type Location, mapDevice } from "./mapped.js";
 import { memoryDevice } from "./memory.js";
+import { UnitSet } from "./unit-set.js";
 
 export interface OverlayOptions {
   readonly label?: string;
@@ -26,7 +27,8 @@ export function overlayDevice(base: BlockDevice, options: OverlayOptions = {}): 
     throw new RangeError(`Cannot overlay ${base.label}: the unit is ${unit}, allowed multiples of ${blockSize}`);
   if (upper && (!upper.writable || upper.size < size))
     throw new RangeError(`Cannot overlay ${base.label}: ${upper.label} must be writable and hold ${size} bytes`);
-  const layer = upper ? new DeviceLayer(upper, unit) : new MemoryLayer(unit, blockSize);
+  const layer: Layer = upper ? new DeviceLayer(upper, unit) : new MemoryLayer(unit, blockSize);
+  const changed = new UnitSet();
 
   return mapDevice({
     label: options.label ?? `overlay on ${base.label}`,
@@ -34,14 +36,18 @@ export function overlayDevice(base: BlockDevice, options: OverlayOptions = {}): 
     blockSize,
     writable: true,
     async locate(offset, length) {
-      const changed = layer.find(offset);
-      if (changed) return changed;
-      // Up to the next changed unit, looking no further than was asked.
-      let end = alignDown(offset, unit) + unit;
-      while (end < offset + length && !layer.has(end)) end += unit;
-      return below(base, offset, end - offset);
+      const first = Math.floor(offset / unit);
+      if (changed.has(first)) return layer.find(offset);
+      const next = changed.nextFrom(first + 1, Math.ceil((offset + length) / unit));
+      return below(base, offset, next * unit - offset);
     },
-    allocator: { unit, allocate: async (offset) => layer.allocate(offset, Math.min(unit, size - offset)) },
+    allocator: {
+      unit,
+      async allocate(offset) {
+        const place = layer.place(offset, Math.min(unit, size - offset));
+        return { ...place, commit: async () => changed.add(offset / unit) };
+      },
+    },
     flush: () => upper?.flush() ?? Promise.resolve(),
   });
 }
@@ -51,8 +57,16 @@ function below(base: BlockDevice, offset: number, length: number): Location {
   return { kind: "data", device: base, offset, length: Math.min(length, base.size - offset), shared: true };
 }
 
-/** Changed units as small devices in memory. */
-class MemoryLayer {
+/** Where changed units lie. */
+interface Layer {
+  /** Of a unit that has its place. */
+  find(offset: number): Location;
+  /** A place for the unit at `offset`. */
+  place(offset: number, length: number): { device: BlockDevice; offset: number };
+}
+
+/** Small devices in memory. */
+class MemoryLayer implements Layer {
   readonly #unit: number;
   readonly #blockSize: number;
   readonly #units = new Map<number, BlockDevice>();
@@ -62,44 +76,35 @@ class MemoryLayer {
     this.#blockSize = blockSize;
   }
 
-  has(offset: number): boolean {
-    return this.#units.has(Math.floor(offset / this.#unit));
-  }
-
-  find(offset: number): Location | undefined {
-    const device = this.#units.get(Math.floor(offset / this.#unit));
+  find(offset: number): Location {
+    const device = this.#units.get(Math.floor(offset / this.#unit))!;
     const within = offset % this.#unit;
-    return device && { kind: "data", device, offset: within, length: device.size - within, shared: false };
+    return { kind: "data", device, offset: within, length: device.size - within, shared: false };
   }
 
-  allocate(offset: number, length: number): Allocation {
+  place(offset: number, length: number): { device: BlockDevice; offset: number } {
     const device = memoryDevice(length, { blockSize: this.#blockSize });
-    return { device, offset: 0, commit: async () => void this.#units.set(offset / this.#unit, device) };
+    this.#units.set(offset / this.#unit, device);
+    return { device, offset: 0 };
   }
 }
 
-/** Changed units on a device, at the offsets that they have in the overlay. */
-class DeviceLayer {
+/** A device, at the offsets that the units have in the overlay. */
+class DeviceLayer implements Layer {
   readonly #device: BlockDevice;
   readonly #unit: number;
-  readonly #units = new Set<number>();
 
   constructor(device: BlockDevice, unit: number) {
     this.#device = device;
     this.#unit = unit;
   }
 
-  has(offset: number): boolean {
-    return this.#units.has(Math.floor(offset / this.#unit));
-  }
-
-  find(offset: number): Location | undefined {
-    if (!this.has(offset)) return undefined;
+  find(offset: number): Location {
     const end = Math.min(alignDown(offset, this.#unit) + this.#unit, this.#device.size);
     return { kind: "data", device: this.#device, offset, length: end - offset, shared: false };
   }
 
-  allocate(offset: number, _length: number): Allocation {
-    return { device: this.#device, offset, commit: async () => void this.#units.add(offset / this.#unit) };
+  place(offset: number): { device: BlockDevice; offset: number } {
+    return { device: this.#device, offset };
   }
 }

@@ -333,7 +333,9 @@ function ranges(size: number, blockSize: number, unit: number): [number, number]
 
 /** Bytes that tell their own place, none of them zero, so that a moved block is seen. */
 export function pattern(length: number, seed: number): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => 1 + ((seed * 37 + i * 7 + (i >> 8) * 13) % 255));
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = 1 + ((seed * 37 + i * 7 + (i >> 8) * 13) % 255);
+  return bytes;
 }
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
