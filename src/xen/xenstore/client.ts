@@ -39,7 +39,8 @@ export class XenstoreClient {
   readonly #transport: Transport;
   readonly #parser = new MessageParser();
   readonly #pending = new Map<number, Pending>();
-  readonly #watches = new Map<string, Map<string, WatchCallback>>(); // by token, then path
+  readonly #watches = new Map<string, WatchCallback>(); // by the token on the wire
+  #lastWatch = 0;
   #lastRequest = 0;
   #closed: DiskError | undefined;
 
@@ -110,26 +111,21 @@ export class XenstoreClient {
 
   /**
    * Calls `callback` once soon, and after each change of the node or anything below it, until the returned function is called.
-   * `token` and path together are this client's name for the watch. The callback must not throw.
+   * `token` is a name to be seen in traces and need not be unique. The callback must not throw.
    */
   async watch(path: string, token: string, callback: WatchCallback): Promise<() => Promise<void>> {
-    const byPath = this.#watches.get(token) ?? new Map<string, WatchCallback>();
-    if (byPath.has(path)) throw xenstoreError("EEXIST", `watch xenstore path ${path}`);
-    this.#watches.set(token, byPath.set(path, callback)); // before the request: the first event follows the reply at once
-    const forget = () => {
-      const known = byPath.delete(path);
-      if (byPath.size === 0 && this.#watches.get(token) === byPath) this.#watches.delete(token);
-      return known;
-    };
+    // Numbered, since an event tells its token and not its watch: two watches may overlap.
+    const wireToken = `${++this.#lastWatch}:${token}`;
+    this.#watches.set(wireToken, callback); // before the request: the first event follows the reply at once
     try {
-      await this.#request("WATCH", `watch xenstore path ${path}`, [path, token]);
+      await this.#request("WATCH", `watch xenstore path ${path}`, [path, wireToken]);
     } catch (error) {
-      forget();
+      this.#watches.delete(wireToken);
       throw error;
     }
     return async () => {
-      if (!forget() || this.#closed) return;
-      await this.#request("UNWATCH", `stop watching xenstore path ${path}`, [path, token]);
+      if (!this.#watches.delete(wireToken) || this.#closed) return;
+      await this.#request("UNWATCH", `stop watching xenstore path ${path}`, [path, wireToken]);
     };
   }
 
@@ -303,7 +299,7 @@ export class XenstoreClient {
 
   #dispatch(payload: Uint8Array): void {
     const [path = "", token = ""] = splitNames(payload);
-    for (const [watched, callback] of [...(this.#watches.get(token) ?? [])]) if (covers(watched, path)) callback(path);
+    this.#watches.get(token)?.(path);
   }
 
   #end(reason?: DiskError): void {
@@ -314,11 +310,6 @@ export class XenstoreClient {
       reject(new DiskError("IO", `Cannot ${what}: the connection to xenstore is closed`, { cause: reason }));
     this.#pending.clear();
   }
-}
-
-/** Whether a watch on `watched` hears of `path`. */
-function covers(watched: string, path: string): boolean {
-  return path === watched || path.startsWith(watched === "/" ? "/" : `${watched}/`);
 }
 
 /** Strings that each end with NUL. */

@@ -30,7 +30,15 @@ test("INTRODUCE and RELEASE over the wire reach the host, and are announced", ()
   expect(dom0.events()).toEqual(["@releaseDomain|t"]);
   expect(dom0.ask("RELEASE", ["4"])).toBe("ENOENT");
   expect(calls).toEqual([[4, 1044, 2], [4, 1044, 3], 4]);
-  for (const strings of [["4"], ["4", "1"], ["4", "1", "0"], ["4", "1", "-1"], ["x", "1", "1"], ["0", "1", "1"], ["11", "1", "1"]])
+  for (const strings of [
+    ["4"],
+    ["4", "1"],
+    ["4", "1", "0"],
+    ["4", "1", "-1"],
+    ["x", "1", "1"],
+    ["0", "1", "1"],
+    ["11", "1", "1"],
+  ])
     expect(dom0.ask("INTRODUCE", strings), strings.join()).toBe("EINVAL");
   expect(dom0.ask("RELEASE", ["0"])).toBe("EINVAL");
   expect(dom0.ask("RESUME", ["0"])).toBe("EINVAL");

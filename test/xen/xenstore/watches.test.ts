@@ -61,7 +61,13 @@ test("a watch set by a relative path speaks in relative paths", () => {
 
 test("several watches hear in the order in which they were set", () => {
   const { dom0 } = guests();
-  for (const [path, token] of [["/a/b", "1"], ["/a", "2"], ["/", "3"], ["/a/b", "4"]]) dom0.watch(path!, token!);
+  for (const [path, token] of [
+    ["/a/b", "1"],
+    ["/a", "2"],
+    ["/", "3"],
+    ["/a/b", "4"],
+  ])
+    dom0.watch(path!, token!);
   dom0.events();
   dom0.write("/a/b", "");
   expect(dom0.events()).toEqual(["/a/b|1", "/a/b|2", "/a/b|3", "/a/b|4"]);
