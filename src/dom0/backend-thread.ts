@@ -11,7 +11,7 @@ import { ABIS } from "../xen/blkif/layout.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
-import { type RpcMethods, serveRpc } from "./thread-rpc.js";
+import { type RpcMethods, RpcServer } from "./thread-rpc.js";
 
 export interface BackendThreadData {
   readonly dom0: DomainPages;
@@ -32,7 +32,7 @@ interface Vbd {
 
 const { dom0, vcpu } = workerData as BackendThreadData;
 const platform = simulatedPlatform(dom0, vcpu);
-const loop = new VcpuLoop(platform.vcpu, { blocking: true });
+const loop = new VcpuLoop(platform.vcpu, { blocking: true, takeMessages: () => rpc.takeMessages() });
 const vbds = new Map<string, Vbd>();
 const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 
@@ -74,7 +74,7 @@ const methods: RpcMethods = {
   forget: ({ domid }: { domid: number }) => platform.forget(domid),
 };
 
-serveRpc(parentPort!, methods, (run) => loop.during(run));
+const rpc = new RpcServer(parentPort!, methods, (run) => loop.during(run));
 void loop.run();
 
 async function disconnect(vbd: Vbd | undefined): Promise<void> {

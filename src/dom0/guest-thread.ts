@@ -10,7 +10,7 @@ import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
 import { messagePortTransport } from "../xen/xenstore/transport.js";
 import { GuestDisk, type GuestDiskInfo } from "./guest-disk.js";
-import { serveRpc } from "./thread-rpc.js";
+import { RpcServer } from "./thread-rpc.js";
 
 export interface GuestThreadData {
   readonly own: DomainPages;
@@ -46,7 +46,7 @@ const blkfront = new Blkfront({
   onError: report,
 });
 
-serveRpc(parentPort!, {
+new RpcServer(parentPort!, {
   /** Starts the block driver; a domain without one never connects. */
   loadBlkfront: () => blkfront.start(),
   describe: ({ devid }: { devid: number }): GuestDiskInfo | null => disks.get(devid)?.describe() ?? null,

@@ -113,6 +113,7 @@ export class Host {
     const taken = [...vbds.values()].find((other) => collides(other.vdev, vdev));
     if (taken) throw new DiskError("DENIED", `Cannot attach ${request.disk} as ${vdev.name}: ${taken.disk} is attached as ${taken.vdev.name} in ${guest.name}`);
     const access = request.access ?? "rw";
+    this.#refuseSharing(request.disk, access);
     vbds.set(vdev.number, { vdev, disk: request.disk, access }); // holds the number while the attach is under way
     try {
       await this.#toolstack.attach(guest.domid, { vdev, target: request.disk, writable: access === "rw" });
@@ -199,6 +200,14 @@ export class Host {
     const guest = /^\d+$/.test(which) ? this.#guests.get(Number(which)) : [...this.#guests.values()].find(({ name }) => name === which);
     if (!guest) throw new DiskError("NOT_FOUND", `Cannot ${verb} domain ${which}: there is none of that ${/^\d+$/.test(which) ? "id" : "name"}`);
     return guest;
+  }
+
+  /** The disk's own lock would refuse it too; this tells which device of ours has it. */
+  #refuseSharing(disk: string, access: "rw" | "ro"): void {
+    for (const guest of this.#guests.values())
+      for (const vbd of this.#vbds.get(guest.domid)!.values())
+        if (vbd.disk === disk && (access === "rw" || vbd.access === "rw"))
+          throw new DiskError("DENIED", `Cannot attach ${disk} ${access}: it is in use as ${vbd.vdev.name} of ${guest.name} (${vbd.access}), a writer shares with nobody`);
   }
 
   #findVbd(which: string, domain: string | undefined): { guest: Guest; devid: number; vbd: AttachedVbd } {

@@ -1,5 +1,5 @@
 /** Calls between the daemon's main thread and its worker threads: plain messages, answered by id, errors kept typed. */
-import type { MessagePort, Worker } from "node:worker_threads";
+import { type MessagePort, receiveMessageOnPort, type Worker } from "node:worker_threads";
 import { DiskError, type ErrorCode, type ErrorDetails } from "../errors.js";
 
 /** Either end of a thread's channel. */
@@ -70,15 +70,36 @@ export class RpcClient {
 }
 
 /** Answers the other side's calls; each runs as soon as it arrives, inside `around` when that is given. */
-export function serveRpc(port: RpcPort, methods: RpcMethods, around: (run: () => unknown) => Promise<unknown> = async (run) => run()): void {
-  port.on("message", async ({ id, method, params }: Message) => {
+export class RpcServer {
+  readonly #port: MessagePort;
+  readonly #methods: RpcMethods;
+  readonly #around: (run: () => unknown) => Promise<unknown>;
+
+  constructor(port: MessagePort, methods: RpcMethods, around: (run: () => unknown) => Promise<unknown> = async (run) => run()) {
+    this.#port = port;
+    this.#methods = methods;
+    this.#around = around;
+    port.on("message", (message: Message) => void this.#answer(message));
+  }
+
+  /** Handles what is waiting without the event loop's help; true when there was something. */
+  takeMessages(): boolean {
+    let taken = false;
+    for (let next = receiveMessageOnPort(this.#port); next; next = receiveMessageOnPort(this.#port)) {
+      taken = true;
+      void this.#answer(next.message as Message);
+    }
+    return taken;
+  }
+
+  async #answer({ id, method, params }: Message): Promise<void> {
     if (method === undefined) return;
     try {
-      const handler = Object.hasOwn(methods, method) ? methods[method] : undefined;
+      const handler = Object.hasOwn(this.#methods, method) ? this.#methods[method] : undefined;
       if (!handler) throw new Error(`there is no method ${method}`);
-      port.postMessage({ id, result: await around(() => handler(params as never)) });
+      this.#port.postMessage({ id, result: await this.#around(() => handler(params as never)) });
     } catch (error) {
-      port.postMessage({ id, error: plainError(error) });
+      this.#port.postMessage({ id, error: plainError(error) });
     }
-  });
+  }
 }

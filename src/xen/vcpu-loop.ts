@@ -28,6 +28,8 @@ export interface VcpuLoopOptions {
   readonly blocking: boolean;
   /** Looks at the doorbell before sleeping; about 3 ns each. */
   readonly spins?: number;
+  /** Handles messages that are waiting, a last time before the thread blocks; true when there were any. Their senders ring the doorbell after posting. */
+  readonly takeMessages?: () => boolean;
 }
 
 const MICROTASK_ROUNDS = 24;
@@ -39,21 +41,25 @@ export class VcpuLoop {
   readonly #vcpu: Vcpu;
   readonly #blocking: boolean;
   readonly #spins: number;
+  readonly #takeMessages: () => boolean;
   readonly #work = new Set<VcpuWork>();
   #stopped = false;
   #tasks = 0;
-  #wake: () => void = () => {};
+  /** Something ended since the present pass began, perhaps before anybody slept: there may be results to publish. */
+  #woken = false;
+  #endSleep: () => void = () => {};
   #sleeping: { ticket: number; promise: Promise<void> } | undefined;
 
   constructor(vcpu: Vcpu, options: VcpuLoopOptions) {
     this.#vcpu = vcpu;
     this.#blocking = options.blocking;
     this.#spins = options.spins ?? 10_000;
+    this.#takeMessages = options.takeMessages ?? (() => false);
   }
 
   add(work: VcpuWork): void {
     this.#work.add(work);
-    this.#wake();
+    this.wake();
   }
 
   remove(work: VcpuWork): void {
@@ -67,24 +73,26 @@ export class VcpuLoop {
       return await task();
     } finally {
       this.#tasks--;
-      this.#wake();
+      this.wake();
     }
   }
 
   /** Ends a sleep that is waiting for the event loop: something in flight has ended. */
   wake(): void {
-    this.#wake();
+    this.#woken = true;
+    this.#endSleep();
   }
 
   stop(): void {
     this.#stopped = true;
-    this.#wake();
+    this.wake();
   }
 
   /** Runs until `stop`. */
   async run(): Promise<void> {
     for (let passes = 1; !this.#stopped; passes++) {
       const ticket = this.#vcpu.ticket();
+      this.#woken = false;
       let done = this.#vcpu.dispatch();
       for (const work of this.#work) done += work.take();
       for (let round = 0; round < MICROTASK_ROUNDS && (done > 0 || this.#inFlight() > 0); round++) await null;
@@ -98,16 +106,15 @@ export class VcpuLoop {
     for (const work of this.#work) if (work.finalCheck()) return;
     const inFlight = this.#inFlight() > 0;
     if (inFlight !== this.#blocking && this.#vcpu.spin(ticket, this.#spins)) return;
-    await eventLoopTurn(); // messages that came while we were busy
+    await eventLoopTurn();
     if (!this.#blocking || this.#inFlight() > 0 || this.#tasks > 0) return this.#sleep(ticket);
-    if (this.#stopped) return;
-    this.#vcpu.wait(ticket, SLEEP_MS);
-    await eventLoopTurn(); // the doorbell may have rung for a message
+    // Whoever posts a message rings after it: it is seen here, or the doorbell differs from the ticket.
+    if (!this.#takeMessages() && !this.#woken) this.#vcpu.wait(ticket, SLEEP_MS);
   }
 
   /** Sleeps without blocking until the doorbell rings or `wake` is called. */
   async #sleep(ticket: number): Promise<void> {
-    if (this.#stopped || this.#vcpu.ticket() !== ticket) return;
+    if (this.#woken || this.#vcpu.ticket() !== ticket) return;
     // One waiter per ticket: an abandoned waiter would stay until its timeout, and there may be thousands of wakes before that.
     if (this.#sleeping?.ticket !== ticket) {
       const sleeping = { ticket, promise: this.#vcpu.waitAsync(ticket, SLEEP_MS) };
@@ -117,10 +124,10 @@ export class VcpuLoop {
       });
     }
     const woken = new Promise<void>((resolve) => {
-      this.#wake = resolve;
+      this.#endSleep = resolve;
     });
     await Promise.race([woken, this.#sleeping.promise]);
-    this.#wake = () => {};
+    this.#endSleep = () => {};
   }
 
   #inFlight(): number {
