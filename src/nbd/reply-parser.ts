@@ -153,7 +153,7 @@ export class ReplyParser {
     const request = this.#find(bytes.readUInt32BE(at + chunk.cookie.offset), cookie);
     const last = (bytes.readUInt16BE(at + chunk.flags.offset) & REPLY_FLAG_DONE) !== 0;
     const payloadAt = at + STRUCTURED_REPLY.size;
-    const size = type === REPLY_TYPE.OFFSET_DATA ? OFFSET_DATA.size : this.#payloadSize(type, length);
+    const size = this.#payloadSize(type, length);
     if (bytes.length - payloadAt < size) return 0;
     const payload = bytes.subarray(payloadAt, payloadAt + size);
     if (type === REPLY_TYPE.OFFSET_DATA) {
@@ -166,8 +166,12 @@ export class ReplyParser {
     return STRUCTURED_REPLY.size + size;
   }
 
-  /** Bytes of a payload that is taken as a whole. */
+  /** Bytes of the payload that are taken as a whole: all, or those before a read's data. */
   #payloadSize(type: number, length: number): number {
+    if (type === REPLY_TYPE.OFFSET_DATA) {
+      if (length <= OFFSET_DATA.size) this.#broken(`sent a chunk OFFSET_DATA of ${length} bytes, allowed from ${OFFSET_DATA.size + 1}`);
+      return OFFSET_DATA.size;
+    }
     const most =
       type === REPLY_TYPE.BLOCK_STATUS ? BLOCK_STATUS.size + MAX_DESCRIPTORS * BLOCK_DESCRIPTOR.size : 2 * MAX_STRING;
     if (length > most) this.#broken(`sent a chunk ${nameOf(REPLY_TYPE, type)} of ${length} bytes, allowed 0..${most}`);
