@@ -1,6 +1,7 @@
 /** Programs of the system: found, run without a shell, their output captured. */
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import type { Readable } from "node:stream";
 import { DiskError } from "../errors.js";
 import { environment } from "./this-process.js";
 
@@ -48,6 +49,8 @@ export interface RunOptions {
   readonly maxOutput?: number;
 }
 
+const MAX_OUTPUT = 64 << 20;
+
 export interface RunResult {
   readonly code: number;
   readonly stdout: Buffer;
@@ -83,33 +86,49 @@ export async function runProgram(name: string, args: readonly string[], options:
     signal: options.signal,
     stdio: ["pipe", "pipe", "pipe"],
   });
-  const limit = options.maxOutput ?? 64 << 20;
-  const gather = (stream: NodeJS.ReadableStream, parts: Buffer[]) => {
+  const stdout = new Captured(child.stdout, options.maxOutput ?? MAX_OUTPUT, () => child.kill("SIGKILL"));
+  const stderr = new Captured(child.stderr, options.maxOutput ?? MAX_OUTPUT, () => child.kill("SIGKILL"));
+  child.stdin.on("error", () => {}); // a program may end without reading its input
+  child.stdin.end(options.input);
+  try {
+    const [code, killedBy] = await new Promise<[number | null, string | null]>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (...end) => resolve(end));
+    });
+    const result = { code: code ?? -1, stdout: stdout.bytes(), stderr: stderr.bytes().toString("utf8") };
+    if (stdout.overflowed || stderr.overflowed) throw failure(name, result, "it printed too much");
+    if (code === null) throw failure(name, result, `it was ended by ${killedBy}`);
+    if (!(options.allowed ?? [0]).includes(code)) throw failure(name, result, `it ended with exit code ${code}`);
+    return result;
+  } finally {
+    for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
+  }
+}
+
+/** What a program prints, up to a limit. Beyond it the pipe is closed as well: children of the program may hold it open. */
+class Captured {
+  readonly #parts: Buffer[] = [];
+  overflowed = false;
+
+  constructor(stream: Readable, limit: number, overflow: () => void) {
     let size = 0;
     stream.on("data", (part: Buffer) => {
       size += part.length;
-      if (size <= limit) parts.push(part);
-      else child.kill("SIGKILL");
+      this.#parts.push(part);
+      if (size <= limit) return;
+      this.overflowed = true;
+      stream.destroy();
+      overflow();
     });
-  };
-  const stdout: Buffer[] = [];
-  const stderr: Buffer[] = [];
-  gather(child.stdout, stdout);
-  gather(child.stderr, stderr);
-  child.stdin.on("error", () => {}); // a program may end without reading its input
-  child.stdin.end(options.input);
-  const [code, killedBy] = await new Promise<[number | null, string | null]>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (...end) => resolve(end));
-  });
-  const result = { code: code ?? -1, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString("utf8") };
-  if (code === null || !(options.allowed ?? [0]).includes(code)) throw failure(name, result, killedBy);
-  return result;
+  }
+
+  bytes(): Buffer {
+    return Buffer.concat(this.#parts);
+  }
 }
 
-function failure(name: string, result: RunResult, killedBy: string | null): DiskError {
+function failure(name: string, result: RunResult, end: string): DiskError {
   const words = (result.stderr.trim() || result.stdout.toString("utf8").trim()).split("\n").at(-1) ?? "";
-  const end = killedBy ? `it was ended by ${killedBy}` : `it ended with exit code ${result.code}`;
   return new DiskError("IO", `Cannot run ${name}: ${end}${words ? `: ${words.slice(0, 400)}` : ""}`, {
     details: { program: name, code: result.code, stderr: result.stderr.slice(-4000) },
   });
