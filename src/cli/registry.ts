@@ -25,6 +25,25 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     "part list": { summary: "list partitions and free space", load: () => import("./verbs/part/list.js") },
     "part add": { summary: "add a partition", load: () => import("./verbs/part/add.js") },
     "part rm": { summary: "remove a partition", load: () => import("./verbs/part/rm.js") },
+    "part resize": { summary: "move a partition's end", load: () => import("./verbs/part/resize.js") },
+    "part set": {
+      summary: "change name, type, UUID and flags of a partition",
+      load: () => import("./verbs/part/set.js"),
+    },
+    "part verify": { summary: "check a partition table", load: () => import("./verbs/part/verify.js") },
+    "part repair": {
+      summary: "mend a partition table from its surviving copy",
+      load: () => import("./verbs/part/repair.js"),
+    },
+    "part dump": { summary: "print the table as an sfdisk script", load: () => import("./verbs/part/dump.js") },
+    "part apply": {
+      summary: "make the table what a script or a short layout says",
+      load: () => import("./verbs/part/apply.js"),
+    },
+    "part convert": {
+      summary: "GPT to MBR and back, or another sector size",
+      load: () => import("./verbs/part/convert.js"),
+    },
     mkfs: { summary: "make a file system on a partition", load: () => import("./verbs/mkfs.js") },
   },
   "Domains and devices": {

@@ -9,7 +9,7 @@ export const MAX_PARTITIONS = 15;
 const MAX_OVERLAPS = 64;
 
 export function crossCheck(table: PartitionTable): TableProblem[] {
-  return [...overlaps(table), ...reach(table), ...beyondFifteen(table)];
+  return [...overlaps(table), ...reach(table), ...sameGuids(table), ...beyondFifteen(table)];
 }
 
 /** Whether the two share a byte that only one of them may have. A logical partition lies within the extended one by its nature. */
@@ -67,6 +67,22 @@ function reach(table: PartitionTable): TableProblem[] {
         level: "damage",
         message: `logical partition ${number} is not within the extended partition ${extended.number}`,
       });
+  }
+  return problems;
+}
+
+function sameGuids({ partitions }: PartitionTable): TableProblem[] {
+  const first = new Map<string, number>();
+  const problems: TableProblem[] = [];
+  for (const { number, uuid } of partitions) {
+    const other = uuid === null ? undefined : first.get(uuid);
+    if (other !== undefined)
+      problems.push({
+        code: "same-guid",
+        level: "damage",
+        message: `partitions ${other} and ${number} have the same GUID ${uuid}`,
+      });
+    else if (uuid !== null) first.set(uuid, number);
   }
   return problems;
 }

@@ -49,6 +49,7 @@ export interface TableProblem {
     | "past-end"
     | "outside-usable"
     | "overlap"
+    | "same-guid"
     | "extended"
     | "more-than-fifteen";
   readonly level: "damage" | "note";

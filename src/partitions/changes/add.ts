@@ -1,9 +1,9 @@
 /** A new partition: its number, its place, its identity. */
-import { alignDown, alignUp } from "../../bytes/align.js";
+import { alignDown } from "../../bytes/align.js";
 import { isGuid, randomGuid } from "../../bytes/guid.js";
 import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
-import { ALIGNMENT, type FreeRun, freeLogicalSpace, freeSpace, place } from "../free-space.js";
+import { type FreeRun, freeLogicalSpace, freeSpace, place } from "../free-space.js";
 import { NAME_UNITS } from "../gpt/layout.js";
 import { LEGACY_BIOS_BOOTABLE } from "../gpt/read.js";
 import { EXTENDED_TYPES } from "../mbr/layout.js";
@@ -27,6 +27,8 @@ export interface AddRequest {
   readonly bootable?: boolean | undefined;
   /** MBR: in the extended partition, which is made over the largest free space when there is none. */
   readonly logical?: boolean | undefined;
+  /** The highest number allowed; default 15. A foreign disk with more is rewritten as it is. */
+  readonly lastNumber?: number | undefined;
 }
 
 /** Throws `NO_SPACE` when it does not fit, `DENIED` for a sixteenth partition or a number in use. */
@@ -70,7 +72,11 @@ const purpose = (table: PartitionTable) => `add a partition to ${table.device}`;
 function newGptPartition(table: GptTable, request: AddRequest, random: (size: number) => Uint8Array): Partition {
   if (request.logical)
     throw usageError(`Cannot ${purpose(table)}: a GPT has no logical partitions, --logical is for MBR`);
-  const number = chooseNumber(table, request.number, Math.min(MAX_PARTITIONS, table.onDisk.entryCount));
+  const number = chooseNumber(
+    table,
+    request.number,
+    Math.min(request.lastNumber ?? MAX_PARTITIONS, table.onDisk.entryCount),
+  );
   const run = place(freeSpace(table), {
     start: request.start,
     size: request.size ?? "all",
@@ -174,7 +180,8 @@ function withExtended(table: MbrTable): { table: MbrTable; summary: string[] } {
 function newLogical(table: MbrTable, request: AddRequest): Partition {
   rejectGptFields(table, request);
   const number = FIRST_LOGICAL + table.partitions.filter(({ kind }) => kind === "logical").length;
-  if (number > MAX_PARTITIONS) throw beyondFifteen(table, "all numbers are in use", MAX_PARTITIONS);
+  const last = request.lastNumber ?? MAX_PARTITIONS;
+  if (number > last) throw beyondFifteen(table, "all numbers are in use", last);
   if (request.number !== undefined && request.number !== number)
     throw new DiskError(
       "DENIED",
@@ -202,9 +209,4 @@ function logicalRuns(table: MbrTable): FreeRun[] {
     const start = offset + sectorSize;
     return end > start ? [{ offset: start, size: end - start }] : [];
   });
-}
-
-/** Whether a place starts where every disk likes it. */
-export function isAligned(offset: number): boolean {
-  return alignUp(offset, ALIGNMENT) === offset;
 }

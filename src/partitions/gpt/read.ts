@@ -44,7 +44,7 @@ export interface GptOnDisk {
   readonly backupGood: boolean;
 }
 
-interface Copy {
+export interface Copy {
   readonly header: GptHeader;
   readonly headerBytes: Uint8Array;
   readonly entries: Uint8Array;
@@ -53,7 +53,7 @@ type CopyResult =
   | { readonly copy: Copy; readonly reason?: undefined }
   | { readonly copy?: undefined; readonly reason: string };
 
-const SECTOR_SIZES: readonly SectorSize[] = [512, 4096];
+export const SECTOR_SIZES: readonly SectorSize[] = [512, 4096];
 const HEADER_CRC_OFFSET = 16;
 
 export async function readGpt(view: TableView, options: ReadTableOptions): Promise<GptTable | null> {
@@ -97,7 +97,7 @@ function hasSignature(bytes: Uint8Array, offset: number): boolean {
 }
 
 /** The disk's last block, and where the protective MBR says that the disk ended when the table was made. */
-function backupCandidates(view: TableView, boot: BootSector | null, sectorSize: SectorSize): number[] {
+export function backupCandidates(view: TableView, boot: BootSector | null, sectorSize: SectorSize): number[] {
   const last = Math.floor(view.size / sectorSize) - 1;
   const protective = boot && entriesOf(boot).find(({ type }) => type === PROTECTIVE_TYPE);
   const before = protective ? protective.startLba + protective.sectors - 1 : last;
@@ -106,6 +106,22 @@ function backupCandidates(view: TableView, boot: BootSector | null, sectorSize: 
 
 /** One copy with all its checks, or why it is no good. */
 async function readCopy(view: TableView, sectorSize: SectorSize, lba: number): Promise<CopyResult> {
+  const found = await readHeader(view, sectorSize, lba);
+  if (!found.header) return found;
+  const { header, headerBytes } = found;
+  const entries = await readEntries(view, sectorSize, header, header.entriesLba);
+  if (entries) return { copy: { header, headerBytes, entries } };
+  return {
+    reason: `the entry array at block ${header.entriesLba} does not have the CRC ${hex(header.entriesCrc32)} of its header`,
+  };
+}
+
+type HeaderResult =
+  | { readonly header: GptHeader; readonly headerBytes: Uint8Array }
+  | { readonly header?: undefined; readonly reason: string };
+
+/** A header that is good by itself, whatever its array. */
+export async function readHeader(view: TableView, sectorSize: SectorSize, lba: number): Promise<HeaderResult> {
   const blocks = Math.floor(view.size / sectorSize);
   if (lba < 1 || lba >= blocks) return { reason: `block ${lba} is outside the disk's ${blocks} blocks` };
   const block = await view.read(lba * sectorSize, sectorSize);
@@ -117,19 +133,24 @@ async function readCopy(view: TableView, sectorSize: SectorSize, lba: number): P
     return { reason: (error as Error).message };
   }
   const reason = headerFault(header, block, lba, blocks, sectorSize);
-  if (reason) return { reason };
+  return reason ? { reason } : { header, headerBytes: block.slice(0, header.headerSize) };
+}
+
+/** The array at `lba` when it has the CRC that `header` wants, else null. Throws `UNSUPPORTED` for one that is too long. */
+export async function readEntries(
+  view: TableView,
+  sectorSize: SectorSize,
+  header: GptHeader,
+  lba: number,
+): Promise<Uint8Array | null> {
   const length = header.entryCount * header.entrySize;
   if (length > MAX_ARRAY_BYTES) {
     const text = `Cannot read the GPT of ${view.label}: its entry array has ${length} bytes, allowed up to ${MAX_ARRAY_BYTES}`;
     throw new DiskError("UNSUPPORTED", text, { details: { length } });
   }
-  const entries = await view.read(header.entriesLba * sectorSize, length);
-  const found = crc32(entries);
-  if (found !== header.entriesCrc32)
-    return {
-      reason: `the entry array at block ${header.entriesLba} has CRC ${hex(found)}, its header says ${hex(header.entriesCrc32)}`,
-    };
-  return { copy: { header, headerBytes: block.slice(0, header.headerSize), entries: entries.slice() } };
+  if (lba < 2 || lba * sectorSize > view.size - length) return null;
+  const entries = await view.read(lba * sectorSize, length);
+  return crc32(entries) === header.entriesCrc32 ? entries.slice() : null;
 }
 
 /** What is wrong with a header by itself: UEFI 2.10, 5.3.2, "validity of a GPT". */
@@ -182,7 +203,7 @@ async function fromPrimary(
     );
   const backupEntriesLba = backup.copy?.header.entriesLba ?? header.alternateLba - arrayBlocks(header, sectorSize);
   const places = { entriesLba: header.entriesLba, backupLba: header.alternateLba, backupEntriesLba };
-  return build(view, boot, sectorSize, primary, problems, {
+  return buildGpt(view, boot, sectorSize, primary, problems, {
     ...places,
     primaryGood: true,
     backupGood: backup.copy !== undefined,
@@ -207,12 +228,12 @@ function fromBackup(
     );
   // Where the primary's array lay is written in the primary alone: block 2 by default, nearer to the data when that is too near.
   const places = { entriesLba: 2, backupLba: header.myLba, backupEntriesLba: header.entriesLba };
-  return build(view, boot, sectorSize, backup, problems, { ...places, primaryGood: false, backupGood: true });
+  return buildGpt(view, boot, sectorSize, backup, problems, { ...places, primaryGood: false, backupGood: true });
 }
 
 type Places = Pick<GptOnDisk, "entriesLba" | "backupLba" | "backupEntriesLba" | "primaryGood" | "backupGood">;
 
-function build(
+export function buildGpt(
   view: TableView,
   boot: BootSector | null,
   sectorSize: SectorSize,
@@ -240,7 +261,12 @@ function build(
 }
 
 /** The used slots of an array as partitions. Throws `CORRUPT` for one that ends before it starts or lies beyond 2^53 bytes. */
-function decodeEntries(entries: Uint8Array, header: GptHeader, sectorSize: number, label: string): Partition[] {
+export function decodeEntries(
+  entries: Uint8Array,
+  header: Pick<GptHeader, "entryCount" | "entrySize">,
+  sectorSize: number,
+  label: string,
+): Partition[] {
   const partitions: Partition[] = [];
   for (let slot = 0; slot < header.entryCount; slot++) {
     const offset = slot * header.entrySize;

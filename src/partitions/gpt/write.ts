@@ -189,7 +189,8 @@ function leftovers(before: GptTable, after: GptTable): Piece[] {
   const inUse = after.partitions.some(({ offset, size }) => old < offset + size && offset < old + before.sectorSize);
   if (before.onDisk.backupGood && old !== now && !inTail && !inUse)
     pieces.push({ offset: old, data: new Uint8Array(before.sectorSize), what: "wipe the former backup header" });
-  if (before.sectorSize !== after.sectorSize) pieces.push(...unusedHeaderPlace(after));
+  if (before.sectorSize !== after.sectorSize)
+    pieces.push(...unusedHeaderPlace(after), ...unusedArrayPlace(before, after));
   return pieces;
 }
 
@@ -198,6 +199,15 @@ function unusedHeaderPlace({ sectorSize }: GptTable): Piece[] {
   return sectorSize === 512
     ? []
     : [{ offset: 512, data: new Uint8Array(sectorSize - 512), what: "clear the rest of block 0" }];
+}
+
+/** Blocks of another size put the backup's array elsewhere: what the old one leaves before the new one is cleared. */
+function unusedArrayPlace(before: GptTable, after: GptTable): Piece[] {
+  const offset = before.onDisk.backupEntriesLba * before.sectorSize;
+  const end = Math.min(after.onDisk.backupEntriesLba * after.sectorSize, offset + before.onDisk.entries.length);
+  const inUse = after.partitions.some((other) => offset < other.offset + other.size && other.offset < end);
+  if (!before.onDisk.backupGood || offset >= end || inUse) return [];
+  return [{ offset, data: new Uint8Array(end - offset), what: "clear the rest of the former backup" }];
 }
 
 /** An MBR disk may carry the headers of a former GPT, which the protective MBR would bring back to life. */

@@ -1,0 +1,56 @@
+/** `xvd part verify`: everything that is wrong with a partition table. */
+import type { Command } from "commander";
+import type { BlockDevice } from "../../../block/device.js";
+import { DiskError } from "../../../errors.js";
+import { type PartitionTable, readPartitionTable } from "../../../partitions/table.js";
+import { Exit } from "../../report.js";
+import { addDiskOptions, type DiskOptions, withDisk } from "./open-table.js";
+
+interface Finding {
+  readonly code: string;
+  readonly level: "damage" | "note";
+  readonly message: string;
+}
+
+export default (command: Command): void => {
+  addDiskOptions(command)
+    .argument("<disk>", "image file or device")
+    .option("--force-share", "read although somebody else may be writing")
+    .addHelpText(
+      "after",
+      "\nExit code: 0 nothing is damaged (there may be notes), 1 something is, or there is no table.",
+    )
+    .action(async (disk: string, options: DiskOptions & { json?: boolean }) => {
+      const { table, findings } = await withDisk(disk, options, (device) => inspect(device, options));
+      const clean = findings.every(({ level }) => level === "note");
+      if (options.json)
+        process.stdout.write(
+          `${JSON.stringify({ clean, label: table?.label ?? null, problems: findings }, null, 2)}\n`,
+        );
+      else {
+        for (const { level, message } of findings)
+          process.stdout.write(`${disk}: ${level === "note" ? "note: " : ""}${message}\n`);
+        if (clean)
+          process.stdout.write(
+            `${disk}: the ${table!.label} table with ${table!.partitions.length} partitions is good\n`,
+          );
+        else process.stdout.write(`${disk}: damaged; xvd part repair mends what can be mended\n`);
+      }
+      if (!clean) throw new Exit(1);
+    });
+};
+
+/** A table that cannot be read is a finding, not a failure. */
+async function inspect(
+  device: BlockDevice,
+  options: DiskOptions,
+): Promise<{ table: PartitionTable | null; findings: readonly Finding[] }> {
+  try {
+    const table = await readPartitionTable(device, options.sectorSize ? { sectorSize: options.sectorSize } : {});
+    if (table) return { table, findings: table.problems };
+    return { table, findings: [{ code: "no-table", level: "damage", message: "there is no partition table" }] };
+  } catch (error) {
+    if (!(error instanceof DiskError) || error.code !== "CORRUPT") throw error;
+    return { table: null, findings: [{ code: "unreadable", level: "damage", message: error.message }] };
+  }
+}
