@@ -169,7 +169,8 @@ export class ReplyParser {
   /** Bytes of the payload that are taken as a whole: all, or those before a read's data. */
   #payloadSize(type: number, length: number): number {
     if (type === REPLY_TYPE.OFFSET_DATA) {
-      if (length <= OFFSET_DATA.size) this.#broken(`sent a chunk OFFSET_DATA of ${length} bytes, allowed from ${OFFSET_DATA.size + 1}`);
+      if (length <= OFFSET_DATA.size)
+        this.#broken(`sent a chunk OFFSET_DATA of ${length} bytes, allowed from ${OFFSET_DATA.size + 1}`);
       return OFFSET_DATA.size;
     }
     const most =

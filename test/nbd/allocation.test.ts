@@ -28,8 +28,14 @@ describe("RunList", () => {
         const blocks = Array.from({ length: Math.floor(bytes.length / blockSize) }, (_, i) =>
           bytes.slice(i * blockSize, (i + 1) * blockSize).reduce((a, b) => a & b),
         );
-        expect(list.runs.flatMap(({ length, status }) => Array<number>(length / blockSize).fill(status))).toEqual(blocks);
-        expect(list.runs.every(({ offset }, i) => offset === (i === 0 ? start : list.runs[i - 1]!.offset + list.runs[i - 1]!.length))).toBe(true);
+        expect(list.runs.flatMap(({ length, status }) => Array<number>(length / blockSize).fill(status))).toEqual(
+          blocks,
+        );
+        expect(
+          list.runs.every(
+            ({ offset }, i) => offset === (i === 0 ? start : list.runs[i - 1]!.offset + list.runs[i - 1]!.length),
+          ),
+        ).toBe(true);
         expect(list.runs.every(({ status }, i) => i === 0 || list.runs[i - 1]!.status !== status)).toBe(true);
       }),
     );

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { BlockDevice } from "#src/block/device.js";
 import { memoryDevice } from "#src/block/memory.js";
-import { type NbdClientOptions, connectNbd } from "#src/nbd/client.js";
+import { connectNbd, type NbdClientOptions } from "#src/nbd/client.js";
 import { serveNbd } from "#src/nbd/server.js";
 import { type DeviceFactory, describeBlockDevice } from "../contract/block-device.js";
 import { tempDir } from "../support/temp-dir.js";
@@ -21,7 +21,10 @@ function over(make: (size: number, blockSize: number) => BlockDevice, options: N
   };
 }
 
-describeBlockDevice("nbd over memory", over((size, blockSize) => memoryDevice(size, { blockSize }), {}));
+describeBlockDevice(
+  "nbd over memory",
+  over((size, blockSize) => memoryDevice(size, { blockSize }), {}),
+);
 describeBlockDevice("nbd over holes, three connections", over(sparseDevice, { connections: 3 }), {
   unit: 32 << 10, // from here on reads tell holes
   blockSizes: [1, 512, 4096],

@@ -25,5 +25,8 @@ test("a server's error says what failed, where, and what the server said", () =>
   const error = fromNbdErrno(NBD_ERRNO.ENOSPC, "write", "nbd://h/x", "bytes 0..512", "pool full");
   expect(error).toMatchObject({ code: "NO_SPACE", details: { errno: "ENOSPC" } });
   expect(error.message).toBe('Cannot write nbd://h/x: the server answered ENOSPC: "pool full" (bytes 0..512)');
-  expect(fromNbdErrno(9999, "read", "l", "w", "")).toMatchObject({ code: "IO", message: "Cannot read l: the server answered 9999 (w)" });
+  expect(fromNbdErrno(9999, "read", "l", "w", "")).toMatchObject({
+    code: "IO",
+    message: "Cannot read l: the server answered 9999 (w)",
+  });
 });

@@ -35,8 +35,10 @@ function mutate(bytes: Buffer, list: readonly Mutation[]): Buffer {
     const place = result.length === 0 ? 0 : at % result.length;
     if (kind === "flip") result[place]! ^= 1 << (value % 8);
     else if (kind === "set") result[place] = value;
-    else if (kind === "cut") result = Buffer.concat([result.subarray(0, place), result.subarray(place + 1 + (value % 9))]);
-    else if (kind === "insert") result = Buffer.concat([result.subarray(0, place), Buffer.alloc(1 + (value % 9), value), result.subarray(place)]);
+    else if (kind === "cut")
+      result = Buffer.concat([result.subarray(0, place), result.subarray(place + 1 + (value % 9))]);
+    else if (kind === "insert")
+      result = Buffer.concat([result.subarray(0, place), Buffer.alloc(1 + (value % 9), value), result.subarray(place)]);
     else result = Buffer.concat([result, result.subarray(place, place + value)]);
   }
   return result;
@@ -114,7 +116,10 @@ describe("a server under mutated clients", () => {
   ])("%s", async (where, part, after) => {
     const property = fc.asyncProperty(mutations, fc.integer({ min: 1, max: 4000 }), async (list, split) => {
       const bytes = mutate(part, list);
-      await sendAndLeave(where === "in the handshake" ? Buffer.concat([bytes, after]) : Buffer.concat([handshake, bytes]), split);
+      await sendAndLeave(
+        where === "in the handshake" ? Buffer.concat([bytes, after]) : Buffer.concat([handshake, bytes]),
+        split,
+      );
       await othersWork();
     });
     await fc.assert(property, { numRuns: 150 });
@@ -166,7 +171,9 @@ describe("the client under mutated servers", () => {
           expect(error).toMatchObject({ code: "PROTOCOL" });
         }
         // Whatever was said, no byte beside the read's own was touched.
-        expect(Buffer.concat([around.subarray(0, 2048), around.subarray(6144)]).every((byte) => byte === 0xee)).toBe(true);
+        expect(Buffer.concat([around.subarray(0, 2048), around.subarray(6144)]).every((byte) => byte === 0xee)).toBe(
+          true,
+        );
       }),
       { numRuns: 2000 },
     );
@@ -179,7 +186,11 @@ describe("the client under mutated servers", () => {
       optionReply(OPT.SET_META_CONTEXT, REP.META_CONTEXT, Buffer.from("\0\0\0\x01base:allocation")),
       optionReply(OPT.SET_META_CONTEXT, REP.ACK),
       optionReply(OPT.GO, REP.INFO, INFO_EXPORT.encode({ size: 1 << 30, flags: 0xded })),
-      optionReply(OPT.GO, REP.INFO, INFO_BLOCK_SIZE.encode({ minimum: 512, preferred: 4096, maximumPayload: 32 << 20 })),
+      optionReply(
+        OPT.GO,
+        REP.INFO,
+        INFO_BLOCK_SIZE.encode({ minimum: 512, preferred: 4096, maximumPayload: 32 << 20 }),
+      ),
       optionReply(OPT.GO, REP.ACK),
     ]);
     const ended = new DiskError("IO", "the server closed the connection");

@@ -12,7 +12,7 @@ import {
   OPTION,
   OPTION_REPLY,
 } from "#src/nbd/layout.js";
-import { type NbdServer, serveNbd } from "#src/nbd/server.js";
+import { type Export, type NbdServer, serveNbd } from "#src/nbd/server.js";
 import { tempDir } from "../support/temp-dir.js";
 import { be16, be32, RawClient, string } from "./raw-client.js";
 
@@ -23,7 +23,15 @@ const servers: NbdServer[] = [];
 beforeAll(async () => {
   const rw = { device: memoryDevice(1 << 20, { blockSize: 512 }), description: "the first" };
   const ro = { device: memoryDevice(8192, { blockSize: 4096 }), readOnly: true };
-  servers.push(await serveNbd({ path, exports: new Map([["rw", rw], ["ro", ro]]) }));
+  servers.push(
+    await serveNbd({
+      path,
+      exports: new Map<string, Export>([
+        ["rw", rw],
+        ["ro", ro],
+      ]),
+    }),
+  );
   servers.push(await serveNbd({ path: single, exports: new Map([["only", rw]]), limits: { handshakeTimeoutMs: 300 } }));
 });
 afterAll(() => Promise.all(servers.map((server) => server.close())));
@@ -39,7 +47,11 @@ describe("GO and INFO", () => {
     const replies = await client.option(OPT.INFO, string("rw"), be16(2), be16(INFO.NAME), be16(INFO.DESCRIPTION));
     const found = infos(replies);
     expect(INFO_EXPORT.decode(found.get(INFO.EXPORT)!).size).toBe(1 << 20);
-    expect(INFO_BLOCK_SIZE.decode(found.get(INFO.BLOCK_SIZE)!)).toMatchObject({ minimum: 512, preferred: 4096, maximumPayload: 32 << 20 });
+    expect(INFO_BLOCK_SIZE.decode(found.get(INFO.BLOCK_SIZE)!)).toMatchObject({
+      minimum: 512,
+      preferred: 4096,
+      maximumPayload: 32 << 20,
+    });
     expect(found.get(INFO.NAME)!.subarray(2).toString()).toBe("rw");
     expect(found.get(INFO.DESCRIPTION)!.subarray(2).toString()).toBe("the first");
     expect(replies.at(-1)!.type).toBe(REP.ACK);
@@ -52,7 +64,8 @@ describe("GO and INFO", () => {
   test("flags say what the export can do", async () => {
     const F = TRANSMISSION_FLAG;
     const client = await RawClient.greeted(path);
-    const flagsOf = async (name: string) => INFO_EXPORT.decode(infos(await client.option(OPT.INFO, string(name), be16(0))).get(INFO.EXPORT)!).flags;
+    const flagsOf = async (name: string) =>
+      INFO_EXPORT.decode(infos(await client.option(OPT.INFO, string(name), be16(0))).get(INFO.EXPORT)!).flags;
     expect((await flagsOf("rw")) & F.SEND_DF).toBe(0);
     await client.option(OPT.STRUCTURED_REPLY);
     const writes = F.SEND_TRIM | F.SEND_WRITE_ZEROES | F.SEND_FAST_ZERO;
@@ -108,7 +121,11 @@ describe("EXPORT_NAME", () => {
   test("requests that come in the same packet are not lost", async () => {
     const client = await RawClient.connect(path);
     await client.read(GREETING.size);
-    client.write(CLIENT_FLAGS.encode({ flags: 3 }), OPTION.encode({ option: OPT.EXPORT_NAME, length: 2 }), Buffer.from("rw"));
+    client.write(
+      CLIENT_FLAGS.encode({ flags: 3 }),
+      OPTION.encode({ option: OPT.EXPORT_NAME, length: 2 }),
+      Buffer.from("rw"),
+    );
     client.request(CMD.READ, 0, 512);
     await client.read(EXPORT_NAME_REPLY.size);
     expect((await client.simpleReply()).error).toBe(0);
@@ -150,7 +167,10 @@ describe("other options", () => {
     const client = await RawClient.greeted(socket);
     expect(types(await client.option(OPT.GO, string("broken"), be16(0)))).toEqual([REP.ERR_PLATFORM]);
     expect(types(await client.option(OPT.GO, string("odd"), be16(0))).at(-1)).toBe(REP.ERR_PLATFORM);
-    expect(errors.map(String)).toEqual(["Error: the owner's own error", expect.stringContaining("blocks have 3 bytes")]);
+    expect(errors.map(String)).toEqual([
+      "Error: the owner's own error",
+      expect.stringContaining("blocks have 3 bytes"),
+    ]);
     expect(types(await client.option(OPT.GO, string("good"), be16(0))).at(-1)).toBe(REP.ACK);
     await client.close();
     await server.close();
@@ -170,7 +190,10 @@ describe("other options", () => {
     expect(types(await query(OPT.LIST_META_CONTEXT, "rw", "qemu:dirty-bitmap:x"))).toEqual([REP.ACK]);
     expect(types(await query(OPT.SET_META_CONTEXT, "rw"))).toEqual([REP.ACK]);
     expect(types(await query(OPT.SET_META_CONTEXT, "nope", "base:allocation"))).toEqual([REP.ERR_UNKNOWN]);
-    expect(types(await query(OPT.SET_META_CONTEXT, "rw", "x:y", "base:allocation"))).toEqual([REP.META_CONTEXT, REP.ACK]);
+    expect(types(await query(OPT.SET_META_CONTEXT, "rw", "x:y", "base:allocation"))).toEqual([
+      REP.META_CONTEXT,
+      REP.ACK,
+    ]);
     expect(types(await client.option(OPT.SET_META_CONTEXT, string("rw"), be32(0xffffffff)))).toEqual([REP.ERR_INVALID]);
     await client.close();
   });
@@ -189,7 +212,10 @@ describe("a handshake that makes no sense ends the connection", () => {
     ["unknown client flags", Buffer.from([0, 0, 0, 4])],
     ["no option magic", Buffer.concat([be32(3), Buffer.alloc(16, 0x41)])],
     ["an option of 4 GiB", Buffer.concat([be32(3), OPTION.encode({ option: OPT.LIST, length: 0xffffffff })])],
-    ["an export name of 70000 bytes", Buffer.concat([be32(3), OPTION.encode({ option: OPT.EXPORT_NAME, length: 70_000 })])],
+    [
+      "an export name of 70000 bytes",
+      Buffer.concat([be32(3), OPTION.encode({ option: OPT.EXPORT_NAME, length: 70_000 })]),
+    ],
     ["HTTP", Buffer.from("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")],
   ])("%s", async (_what, bytes) => {
     const client = await RawClient.connect(path);

@@ -1,6 +1,7 @@
 /** A client that says exactly what a test tells it to, right or wrong. */
-import { connect, type Socket } from "node:net";
+
 import { once } from "node:events";
+import { connect, type Socket } from "node:net";
 import { CLIENT_FLAG, CMD, OPT } from "#src/nbd/codes.js";
 import {
   CLIENT_FLAGS,
@@ -52,7 +53,11 @@ export class RawClient {
   }
 
   /** In the transmission phase of an export. */
-  static async transmitting(path: string, name: string, { structured = true, allocation = true } = {}): Promise<RawClient> {
+  static async transmitting(
+    path: string,
+    name: string,
+    { structured = true, allocation = true } = {},
+  ): Promise<RawClient> {
     const client = await RawClient.greeted(path);
     if (structured) await client.option(OPT.STRUCTURED_REPLY);
     if (structured && allocation)
@@ -93,7 +98,12 @@ export class RawClient {
     }
   }
 
-  request(type: number, offset: number | bigint, length: number, options: { flags?: number; cookie?: number; data?: Uint8Array } = {}): void {
+  request(
+    type: number,
+    offset: number | bigint,
+    length: number,
+    options: { flags?: number; cookie?: number; data?: Uint8Array } = {},
+  ): void {
     const cookie = Buffer.alloc(8, options.cookie ?? 1);
     this.write(
       REQUEST.encode({ flags: options.flags ?? 0, type, cookie, offset: BigInt(offset), length }),

@@ -98,9 +98,18 @@ async function options(socket: Socket, script: Script, read: (length: number) =>
     } else if (script.modern === false) {
       socket.write(optionReply(option, REP.ERR_UNSUP));
     } else if (option === OPT.SET_META_CONTEXT) {
-      socket.write(Buffer.concat([optionReply(option, REP.META_CONTEXT, Buffer.from("\0\0\0\x07base:allocation")), optionReply(option, REP.ACK)]));
+      socket.write(
+        Buffer.concat([
+          optionReply(option, REP.META_CONTEXT, Buffer.from("\0\0\0\x07base:allocation")),
+          optionReply(option, REP.ACK),
+        ]),
+      );
     } else if (option === OPT.GO) {
-      const sizes = INFO_BLOCK_SIZE.encode({ minimum: script.minimum ?? 1, preferred: 4096, maximumPayload: 0xffff_ffff });
+      const sizes = INFO_BLOCK_SIZE.encode({
+        minimum: script.minimum ?? 1,
+        preferred: 4096,
+        maximumPayload: 0xffff_ffff,
+      });
       socket.write(
         Buffer.concat([
           optionReply(option, REP.INFO, INFO_EXPORT.encode({ size, flags })),
@@ -151,9 +160,14 @@ export function chunk({ cookie }: AskedRequest, type: number, last: boolean, ...
   return Buffer.concat([STRUCTURED_REPLY.encode({ flags: last ? 1 : 0, type, cookie, length: data.length }), data]);
 }
 
-export const dataAt = (offset: number, data: Uint8Array) => Buffer.concat([OFFSET_DATA.encode({ offset: BigInt(offset) }), data]);
-export const holeAt = (offset: number, length: number) => Buffer.from(OFFSET_HOLE.encode({ offset: BigInt(offset), length }));
+export const dataAt = (offset: number, data: Uint8Array) =>
+  Buffer.concat([OFFSET_DATA.encode({ offset: BigInt(offset) }), data]);
+export const holeAt = (offset: number, length: number) =>
+  Buffer.from(OFFSET_HOLE.encode({ offset: BigInt(offset), length }));
 export const errorOf = (error: number, text = "", tail: Uint8Array = new Uint8Array()) =>
   Buffer.concat([ERROR_CHUNK.encode({ error, messageLength: text.length }), Buffer.from(text), tail]);
 export const statusOf = (contextId: number, ...runs: readonly (readonly [length: number, status: number])[]) =>
-  Buffer.concat([BLOCK_STATUS.encode({ contextId }), ...runs.map(([length, status]) => BLOCK_DESCRIPTOR.encode({ length, status }))]);
+  Buffer.concat([
+    BLOCK_STATUS.encode({ contextId }),
+    ...runs.map(([length, status]) => BLOCK_DESCRIPTOR.encode({ length, status })),
+  ]);

@@ -8,7 +8,13 @@ import { memoryDevice } from "#src/block/memory.js";
 import { DiskError } from "#src/errors.js";
 import { CMD, CMD_FLAG, NBD_ERRNO, OPT, REPLY_TYPE, STATE } from "#src/nbd/codes.js";
 import { REQUEST } from "#src/nbd/layout.js";
-import { type ClosedConnection, type Export, type NbdServer, type NbdServerOptions, serveNbd } from "#src/nbd/server.js";
+import {
+  type ClosedConnection,
+  type Export,
+  type NbdServer,
+  type NbdServerOptions,
+  serveNbd,
+} from "#src/nbd/server.js";
 import { tempDir } from "../support/temp-dir.js";
 import { gatedDevice, sparseDevice } from "./devices.js";
 import { be16, be32, RawClient, string } from "./raw-client.js";
@@ -19,7 +25,10 @@ afterEach(async () => {
   for (const thing of open.splice(0).reverse()) await thing.close();
 });
 
-async function serve(exported: Export | BlockDevice, options: Partial<NbdServerOptions> = {}): Promise<{ path: string; server: NbdServer }> {
+async function serve(
+  exported: Export | BlockDevice,
+  options: Partial<NbdServerOptions> = {},
+): Promise<{ path: string; server: NbdServer }> {
   const path = join(tempDir(), "nbd");
   const entry = "device" in exported ? exported : { device: exported };
   const server = await serveNbd({ exports: new Map([["x", entry]]), ...options, path });
@@ -110,7 +119,9 @@ describe("commands", () => {
     const fast = await client((await serve({ device, fastZero: true })).path);
     expect(await fast.outcome(CMD.WRITE_ZEROES, 0, 4096, { flags: CMD_FLAG.FAST_ZERO })).toBe(0);
     expect(await map()).toEqual([false, true, true]);
-    expect(await fast.outcome(CMD.WRITE_ZEROES, 0, 4096, { flags: CMD_FLAG.FAST_ZERO | CMD_FLAG.NO_HOLE })).toBe(NBD_ERRNO.ENOTSUP);
+    expect(await fast.outcome(CMD.WRITE_ZEROES, 0, 4096, { flags: CMD_FLAG.FAST_ZERO | CMD_FLAG.NO_HOLE })).toBe(
+      NBD_ERRNO.ENOTSUP,
+    );
   });
 
   test("FUA and FLUSH reach the device, CACHE reads it, TRIM discards", async () => {
@@ -211,7 +222,10 @@ describe("requests that do not fit are answered, and the connection goes on", ()
     const { path } = await serve(big);
     const raw = await client(path);
     const length = (32 << 20) + 1;
-    for (const [flags, error] of [[0, E.EINVAL], [CMD_FLAG.DF, E.EOVERFLOW]] as const) {
+    for (const [flags, error] of [
+      [0, E.EINVAL],
+      [CMD_FLAG.DF, E.EOVERFLOW],
+    ] as const) {
       raw.request(CMD.READ, 0, length, { flags });
       expect((await raw.chunk()).payload.readUInt32BE()).toBe(error);
     }
@@ -339,7 +353,9 @@ describe("limits", () => {
     const third = await RawClient.connect(path);
     expect(await third.end()).toHaveLength(0);
     await first.close();
-    await expect.poll(async () => (await RawClient.greeted(path).catch(() => undefined))?.close().then(() => true)).toBe(true);
+    await expect
+      .poll(async () => (await RawClient.greeted(path).catch(() => undefined))?.close().then(() => true))
+      .toBe(true);
   });
 });
 
@@ -442,7 +458,10 @@ describe("listening", () => {
 
   test("a live server's socket is left alone, a dead one's is replaced, other files are kept", async () => {
     const { path } = await serve(memoryDevice(512));
-    await expect(serveNbd({ path, exports })).rejects.toMatchObject({ code: "DENIED", message: expect.stringContaining("another server answers there") });
+    await expect(serveNbd({ path, exports })).rejects.toMatchObject({
+      code: "DENIED",
+      message: expect.stringContaining("another server answers there"),
+    });
     expect(existsSync(path)).toBe(true);
 
     const stale = join(tempDir(), "stale");
@@ -453,7 +472,10 @@ describe("listening", () => {
 
     const file = join(tempDir(), "file");
     writeFileSync(file, "precious");
-    await expect(serveNbd({ path: file, exports })).rejects.toMatchObject({ code: "DENIED", message: expect.stringContaining("is no socket") });
+    await expect(serveNbd({ path: file, exports })).rejects.toMatchObject({
+      code: "DENIED",
+      message: expect.stringContaining("is no socket"),
+    });
     expect(existsSync(file)).toBe(true);
   });
 

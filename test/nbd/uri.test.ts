@@ -36,7 +36,10 @@ describe("NBD URIs", () => {
     [`nbd+unix:///?socket=/${"x".repeat(107)}`, "108 bytes, allowed 1..107"],
     ["nbd://h/x#p2", "no URI"],
   ])("%s is refused", (uri, reason) =>
-    expect(() => parseNbdUri(uri)).toThrow(expect.objectContaining({ code: "UNSUPPORTED", message: expect.stringContaining(reason) })));
+    expect(() => parseNbdUri(uri)).toThrow(
+      expect.objectContaining({ code: "UNSUPPORTED", message: expect.stringContaining(reason) }),
+    ),
+  );
 
   test("print and parse are inverse", () => {
     const name = fc.string({ unit: "grapheme", maxLength: 40 }).filter((text) => !text.includes("\0"));
