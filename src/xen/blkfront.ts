@@ -131,7 +131,7 @@ export class Blkfront {
   }
 }
 
-interface FrontendFacts {
+export interface FrontendFacts {
   readonly sectors: number;
   readonly sectorSize: number;
   readonly info: number;
@@ -139,7 +139,7 @@ interface FrontendFacts {
 }
 
 /** The guest's disk as a BlockDevice. Its map is all data: the protocol cannot ask what is stored. */
-function frontendDevice(devid: number, queue: BlkfrontQueue, facts: FrontendFacts): BlockDevice {
+export function frontendDevice(devid: number, queue: BlkfrontQueue, facts: FrontendFacts): BlockDevice {
   return defineDevice({
     label: `/dev/${vdevFromNumber(devid).name}`,
     size: facts.sectors * 512,

@@ -3,7 +3,7 @@
  * Here is what both have in common: a node is listed by its parent, and its owner is charged for it.
  */
 import { newNode, type OwnNode, type StoreNode } from "./node.js";
-import { nameOf, parentOf } from "./path.js";
+import { childPath, nameOf, parentOf } from "./path.js";
 import type { Permissions } from "./permissions.js";
 
 /** A change that watches may be told of. */
@@ -57,7 +57,8 @@ export abstract class NodeView {
       this.charge(this.get(path)!.permissions[0].domid, -1);
       this.drop(path);
     }
-    this.own(parentOf(top)!).children.delete(nameOf(top));
+    const parent = parentOf(top)!;
+    if (this.get(parent)) this.own(parent).children.delete(nameOf(top));
   }
 
   /** The node at `top` and everything below it, parents before children. Needs no stack however deep the tree is. */
@@ -65,8 +66,10 @@ export abstract class NodeView {
     const paths = [top];
     for (let i = 0; i < paths.length; i++) {
       const path = paths[i]!;
-      const prefix = path === "/" ? "/" : `${path}/`;
-      for (const name of this.get(path)!.children) paths.push(prefix + name);
+      for (const name of this.get(path)!.children) {
+        const child = childPath(path, name);
+        if (this.get(child)) paths.push(child);
+      }
     }
     return paths;
   }

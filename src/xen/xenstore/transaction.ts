@@ -1,6 +1,10 @@
 /**
  * A transaction: the store as it was when each node was first touched, plus its own changes, which nobody else sees.
  * It commits when every node it touched (read, written or found absent) still has the generation it had then, else EAGAIN.
+ *
+ * Nodes are touched at different times, so a view may contradict itself: a node listed by its parent and yet absent, or present
+ * below an absent one. The parent has changed since it was touched then (generations never repeat), and the commit will fail;
+ * operations need only go on without stumbling.
  */
 import { copyNode, type OwnNode, type StoreNode } from "./node.js";
 import { type Change, NodeView } from "./node-view.js";

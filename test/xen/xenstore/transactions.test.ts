@@ -57,6 +57,19 @@ describe("isolation", () => {
     expect(xenstored.store.tree.inconsistencies()).toEqual([]);
   });
 
+  test("nodes that others take away or add below what was seen do no harm, and the commit fails", () => {
+    const { dom0, xenstored } = guests();
+    dom0.write("/a/b", "");
+    const [tx, tx2] = [dom0.begin(), dom0.begin()];
+    expect([dom0.list("/a", tx), dom0.read("/n", tx2)]).toEqual(["b", "ENOENT"]);
+    dom0.rm("/a/b");
+    dom0.write("/n/c", "");
+    expect([dom0.rm("/a", tx), dom0.rm("/n/c", tx2), dom0.write("/n/c", "", tx2)]).toEqual(["OK", "OK", "OK"]);
+    expect([dom0.commit(tx), dom0.commit(tx2)]).toEqual(["EAGAIN", "EAGAIN"]);
+    expect(dom0.list("/n")).toBe("c");
+    expect(xenstored.store.tree.inconsistencies()).toEqual([]);
+  });
+
   test("a tree replaced inside is replaced at once", () => {
     const { dom0, xenstored } = guests();
     for (const key of ["a", "b/c"]) dom0.write(`/t/${key}`, "old");
