@@ -9,12 +9,19 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.stdout.write(`${packageVersion()}\n`); // before anything is loaded: scripts ask this often
     return;
   }
+  process.stdout.on("error", endQuietly);
   try {
     const program = await programFor(argv);
     await program.parseAsync(argv, { from: "user" });
   } catch (error) {
     process.exitCode = reportError(error, argv);
   }
+}
+
+/** Whoever read our output (`xvd map … | head`) has seen enough; any other failure of stdout is one. */
+function endQuietly(error: NodeJS.ErrnoException): never {
+  if (error.code === "EPIPE") process.exit(141); // as a command that SIGPIPE ends
+  throw error;
 }
 
 /** The commander program with the one verb that `argv` names, or with all verbs' names when it asks for help. */

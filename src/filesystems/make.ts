@@ -11,7 +11,7 @@ import { copyDevice } from "../block/copy.js";
 import type { BlockDevice } from "../block/device.js";
 import { openFileDevice } from "../block/file.js";
 import { DiskError } from "../errors.js";
-import { withScratchFile } from "../os/paths.js";
+import { pathKind, withScratchFile } from "../os/paths.js";
 import { runProgram } from "../os/programs.js";
 import type { Filesystem } from "./filesystem.js";
 import { identifyFilesystem } from "./identify.js";
@@ -39,11 +39,14 @@ interface Maker {
     options: Required<Pick<MakeOptions, "partitionOffset" | "sectorSize">> & Pick<MakeOptions, "label" | "from">,
   ): string[];
   readonly fills: boolean;
+  /** Bytes of a label; some tools would cut a longer one. */
+  readonly longestLabel: number;
 }
 
 const ext = (type: string): Maker => ({
   program: "mke2fs",
   fills: true,
+  longestLabel: 16,
   arguments: ({ label, from, sectorSize }) => [
     "-q",
     "-F",
@@ -62,6 +65,7 @@ const MAKERS: Readonly<Record<string, Maker>> = {
   vfat: {
     program: "mkfs.fat",
     fills: false,
+    longestLabel: 11,
     arguments: ({ label, partitionOffset, sectorSize }) => [
       "-S",
       String(sectorSize),
@@ -73,6 +77,7 @@ const MAKERS: Readonly<Record<string, Maker>> = {
   xfs: {
     program: "mkfs.xfs",
     fills: false,
+    longestLabel: 12,
     arguments: ({ label, sectorSize }) => [
       "-q",
       "-f",
@@ -81,10 +86,16 @@ const MAKERS: Readonly<Record<string, Maker>> = {
       ...(label === undefined ? [] : ["-L", label]),
     ],
   },
-  swap: { program: "mkswap", fills: false, arguments: ({ label }) => (label === undefined ? [] : ["-L", label]) },
+  swap: {
+    program: "mkswap",
+    fills: false,
+    longestLabel: 15,
+    arguments: ({ label }) => (label === undefined ? [] : ["-L", label]),
+  },
   btrfs: {
     program: "mkfs.btrfs",
     fills: true,
+    longestLabel: 255,
     arguments: ({ label, from }) => [
       "-q",
       "-f",
@@ -102,12 +113,14 @@ const HEAD = 1 << 20;
 
 /** Throws `NOT_FOUND` naming the Debian package when the tool is missing, `IO` with the tool's last words when it refuses. */
 export async function makeFilesystem(device: BlockDevice, type: string, options: MakeOptions): Promise<Filesystem> {
-  const maker = makerOf(type, options.from);
+  const maker = makerOf(type, options);
   if (!device.writable) throw new DiskError("READ_ONLY", `Cannot make ${type} on ${device.label}: it is read-only`);
   const { partitionOffset = 0, sectorSize = 512, label, from } = options;
   return withScratchFile(options.scratch, device.size, async (path) => {
     const words = maker.arguments({ partitionOffset, sectorSize, label, from });
-    await runProgram(maker.program, [...words, path], options.signal ? { signal: options.signal } : {});
+    await runTool(maker.program, [...words, path], options.signal).catch((error: unknown) => {
+      throw toolError(device, type, maker.program, path, error);
+    });
     const made = await openFileDevice(path);
     try {
       return await install(made, device, type, options);
@@ -118,11 +131,11 @@ export async function makeFilesystem(device: BlockDevice, type: string, options:
 }
 
 /** Throws what `makeFilesystem` would throw for this type and filling, before anything is opened. */
-export function checkMake(type: string, from?: string): void {
-  makerOf(type, from);
+export function checkMake(type: string, { label, from }: Pick<MakeOptions, "label" | "from"> = {}): void {
+  makerOf(type, { label, from });
 }
 
-function makerOf(type: string, from: string | undefined): Maker {
+function makerOf(type: string, { label = "", from }: Pick<MakeOptions, "label" | "from">): Maker {
   const maker = Object.hasOwn(MAKERS, type) ? MAKERS[type]! : undefined;
   if (!maker)
     throw new DiskError(
@@ -138,7 +151,42 @@ function makerOf(type: string, from: string | undefined): Maker {
       { details: { usage: true, type } },
     );
   }
+  if (from !== undefined && pathKind(from) !== "directory")
+    throw new DiskError("NOT_FOUND", `Cannot fill ${type} from ${JSON.stringify(from)}: there is no such folder`);
+  if (Buffer.byteLength(label) > maker.longestLabel)
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot label ${type} ${JSON.stringify(label)}: it has ${Buffer.byteLength(label)} bytes, allowed up to ${maker.longestLabel}`,
+      { details: { usage: true } },
+    );
   return maker;
+}
+
+function runTool(program: string, words: readonly string[], signal: AbortSignal | undefined): Promise<unknown> {
+  return runProgram(program, words, signal ? { signal } : {});
+}
+
+/** The tools say first what is wrong, and then how they are used. */
+function toolError(device: BlockDevice, type: string, program: string, path: string, error: unknown): unknown {
+  const said = error instanceof DiskError ? error.details.stderr : undefined;
+  if (typeof said !== "string") return error;
+  const lines = said
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
+  const reason =
+    lines.find((line) => /error|small|large|long|invalid|illegal|cannot|can't|fail|not /i.test(line)) ??
+    lines[0] ??
+    "it did not say why";
+  const text = reason
+    .replace(/^(ERROR|mke2fs|mkfs\.\w+|mkswap|error):\s*/, "")
+    .replaceAll(path, device.label)
+    .slice(0, 300);
+  return new DiskError(
+    "IO",
+    `Cannot make ${type} on ${device.label} of ${device.size} bytes: ${program} refused: ${text}`,
+    { details: { program }, cause: error },
+  );
 }
 
 async function install(

@@ -5,7 +5,8 @@
  *   nbd://host[:port]/export   nbd+unix:///export?socket=PATH   (with #p2 or #vg0/root as well)
  *   dom:web1/xvda   dom:web1/xvda2   backup:REPO@SNAPSHOT/NAME
  *
- * A file may have # in its name: the longest name of an existing file wins. `./nbd:x` is a file.
+ * A file may have # in its name: the longest name of an existing file wins, and #VG/LV is only read after the name of one
+ * (a new file in a folder with # in its name is a file). `./nbd:x` is a file.
  */
 import { DiskError } from "../errors.js";
 
@@ -48,7 +49,7 @@ function parseFile(text: string, exists: (path: string) => boolean): DiskName {
     const name: DiskName | undefined = part && { text, base: { kind: "file", path }, part };
     if (name && exists(path)) return name;
     if (!name && exists(path)) throw noPart(text, text.slice(at + 1));
-    possible ??= name;
+    if (part?.kind === "partition") possible ??= name;
   }
   return possible ?? whole; // opening it will say which file is not there
 }

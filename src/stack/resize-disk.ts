@@ -10,7 +10,7 @@ import { DiskError } from "../errors.js";
 import { identifyFilesystem } from "../filesystems/identify.js";
 import { settle } from "../partitions/changes/settle.js";
 import { describeSteps, makePlan, type TablePlan } from "../partitions/plan.js";
-import { type PartitionTable, readPartitionTable } from "../partitions/table.js";
+import { type GptTable, type PartitionTable, readPartitionTable } from "../partitions/table.js";
 import { writePlan } from "../partitions/write.js";
 import type { OpenDisk } from "./disk.js";
 
@@ -43,6 +43,7 @@ export async function resizeDisk(disk: OpenDisk, newSize: number, options: Resiz
       await device.flush();
       if (plan) await writePlan(device, plan);
       await device.flush();
+      if (table && plan) await clearOldBackup(disk, table, oldSize);
     }
     return { oldSize, newSize, steps: [...steps, ...stepsOf(plan)] };
   }
@@ -82,6 +83,20 @@ function movedEnd(table: PartitionTable, newSize: number): TablePlan | null {
   return summary.length === 0 ? null : makePlan(table, moved, summary);
 }
 
+/** The backup GPT at the old end would look like somebody's data later on. Only where no partition lies, also in a foreign table. */
+async function clearOldBackup({ device }: OpenDisk, table: PartitionTable, oldSize: number): Promise<void> {
+  if (table.label !== "gpt") return;
+  const { start, end } = backupRange(table);
+  const taken = table.partitions.some(({ offset, size }) => offset < end && offset + size > start);
+  if (end <= oldSize && oldSize - end < table.sectorSize && !taken) await device.zero(start, end - start);
+}
+
+/** Bytes of the backup entry array and header. */
+function backupRange({ onDisk, sectorSize }: GptTable): { start: number; end: number } {
+  const blocks = Math.ceil((onDisk.entryCount * onDisk.entrySize) / sectorSize);
+  return { start: Math.max(0, (onDisk.backupLba - blocks) * sectorSize), end: (onDisk.backupLba + 1) * sectorSize };
+}
+
 function stepsOf(plan: TablePlan | null): string[] {
   return plan ? [...plan.summary, ...describeSteps(plan)] : [];
 }
@@ -111,10 +126,8 @@ async function refuseCutFilesystem({ device }: OpenDisk, newSize: number): Promi
 async function refuseCutData(disk: OpenDisk, newSize: number, table: PartitionTable | null): Promise<void> {
   const { size } = disk.device;
   if (table?.label !== "gpt") return refuseData(disk, newSize, size, newSize);
-  const { backupLba, entryCount, entrySize } = table.onDisk;
-  const blocks = Math.ceil((entryCount * entrySize) / table.sectorSize);
-  const backupStart = Math.min(size, Math.max(0, (backupLba - blocks) * table.sectorSize));
-  const backupEnd = Math.min(size, (backupLba + 1) * table.sectorSize);
+  const { start, end } = backupRange(table);
+  const [backupStart, backupEnd] = [Math.min(size, start), Math.min(size, end)];
   await refuseData(disk, newSize, backupStart, newSize);
   await refuseData(disk, Math.max(newSize, backupEnd), size, newSize);
 }

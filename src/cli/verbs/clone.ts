@@ -44,6 +44,8 @@ async function run(source: string, target: string, flags: Flags): Promise<void> 
     interruptible(async (signal) => {
       const clones: CopiedDisk[] = [];
       for (const each of targets) clones.push(await cloneTo(disk, each, mode, flags, signal));
+      for (const note of new Set(clones.flatMap(({ ids }) => ids.flatMap((id) => id.note ?? []))))
+        remark(`xvd clone: ${note}`);
       if (flags.json)
         printJson({ source, "dry-run": flags.dryRun ?? false, clones: clones.map((one) => cloneDocument(one, flags)) });
       else for (const one of clones) printLines(cloneLines(source, one, flags));
@@ -111,7 +113,6 @@ function cloneDocument({ target, mode, size, copied, ids }: CopiedDisk, flags: F
 
 function cloneLines(source: string, { target, mode, size, copied, ids }: CopiedDisk, flags: Flags): string[] {
   const how = mode === "reflink" ? "by reflink" : `${formatSize(copied)} of data copied`;
-  for (const note of new Set(ids.flatMap((id) => (id.note ? [id.note] : [])))) remark(`xvd clone: ${target}: ${note}`);
   const rows = ids.map((id) => [`  ${id.what}`, id.old, "→", id.new ?? "(keeps it)"]);
   const done = flags.dryRun
     ? `would clone ${source} to ${target}: ${formatSize(size)}, ${mode}`

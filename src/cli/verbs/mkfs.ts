@@ -38,7 +38,7 @@ async function run(text: string, type: string, flags: Flags): Promise<void> {
 async function make(text: string, disk: OpenDisk, type: string, flags: Flags, signal: AbortSignal): Promise<void> {
   const { makeFilesystem, checkMake } = await import("../../filesystems/make.js");
   const { json = false, dryRun = false, label, from } = flags;
-  checkMake(type, from);
+  checkMake(type, flags);
   await refuseOverwriting(disk, flags);
   const { device, offset, sectorSize } = disk;
   if (dryRun) {

@@ -20,10 +20,7 @@ export default function resize(command: Command): void {
     .option("-f, --format <format>", "format of the image; default by its extension")
     .option("--shrink", "allow a smaller size; nothing that holds data or a partition is ever cut")
     .option("--dry-run", "tell what would be done")
-    .addHelpText(
-      "after",
-      "\nA GPT's backup moves to the new end. File systems and partitions keep their sizes.\nWrite a negative change after --: xvd resize --shrink guest.dsk -- -1G",
-    )
+    .addHelpText("after", "\nA GPT's backup moves to the new end. File systems and partitions keep their sizes.")
     .allowUnknownOption() // so that -1G is a size
     .allowExcessArguments(false)
     .action((file: string, size: string, flags: Flags) => run(file, size, flags));
