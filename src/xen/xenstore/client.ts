@@ -1,16 +1,9 @@
-/** A xenstore client over any byte transport: this store's, or a real Dom0's. Replies are matched by request number; watch events may come between. */
+/** A xenstore client over any byte transport: of this store, or of a real Dom0's. */
 import { DiskError } from "../../errors.js";
+import { RequestChannel } from "./request-channel.js";
 import type { Transport } from "./transport.js";
-import {
-  bytesToText,
-  encodeMessage,
-  MESSAGE_TYPES,
-  type Message,
-  type MessageName,
-  MessageParser,
-  PAYLOAD_MAX,
-} from "./wire.js";
-import { parseErrno, xenstoreErrno, xenstoreError } from "./xenstore-error.js";
+import { bytesToText, type MessageName } from "./wire.js";
+import { xenstoreErrno, xenstoreError } from "./xenstore-error.js";
 
 /** Names a transaction of the client that handed it out, until its body is done. */
 export interface StoreTransaction {
@@ -20,35 +13,23 @@ export interface StoreTransaction {
 /** Called with the path that changed. It must read again what it wants to know: events are merged, repeated, and may come for nothing. */
 export type WatchCallback = (path: string) => void;
 
-interface Pending {
-  readonly what: string;
-  readonly type: number;
-  resolve(payload: Uint8Array): void;
-  reject(error: Error): void;
-}
-
 // Each retry means that somebody else got ahead; a body that always loses to itself should end.
 const TRANSACTION_ATTEMPTS = 64;
 const LISTING_ATTEMPTS = 16;
+const LISTING_MAX = 16 << 20; // bytes; a store that lists more is broken
 
 /**
  * Every method rejects with a `DiskError` that carries the store's error name in `details.errno`, or `IO` when the connection is gone.
  * Paths may be relative to the client's home.
  */
 export class XenstoreClient {
-  readonly #transport: Transport;
-  readonly #parser = new MessageParser();
-  readonly #pending = new Map<number, Pending>();
+  readonly #channel: RequestChannel;
   readonly #watches = new Map<string, WatchCallback>(); // by the token on the wire
   #lastWatch = 0;
-  #lastRequest = 0;
-  #closed: DiskError | undefined;
 
   /** The transport is the client's from now on. */
   constructor(transport: Transport) {
-    this.#transport = transport;
-    transport.onReceive((bytes) => this.#receive(bytes));
-    transport.onClose((reason) => this.#end(reason));
+    this.#channel = new RequestChannel(transport, (payload) => this.#dispatch(payload));
   }
 
   async readBytes(path: string, tx?: StoreTransaction): Promise<Uint8Array> {
@@ -124,7 +105,7 @@ export class XenstoreClient {
       throw error;
     }
     return async () => {
-      if (!this.#watches.delete(wireToken) || this.#closed) return;
+      if (!this.#watches.delete(wireToken) || this.#channel.closed) return;
       await this.#request("UNWATCH", `stop watching xenstore path ${path}`, [path, wireToken]);
     };
   }
@@ -187,8 +168,8 @@ export class XenstoreClient {
 
   /** Idempotent. What still waits for a reply is rejected. */
   close(): void {
-    this.#end();
-    this.#transport.close();
+    this.#watches.clear();
+    this.#channel.close();
   }
 
   async #beginTransaction(): Promise<StoreTransaction> {
@@ -229,8 +210,8 @@ export class XenstoreClient {
       if (isLast) part.pop();
       names.push(...part);
       if (isLast) return names;
-      if (part.length === 0)
-        throw new DiskError("PROTOCOL", `Cannot ${what}: a part holds no name and is not the last`);
+      if (part.length === 0 || offset > LISTING_MAX)
+        throw new DiskError("PROTOCOL", `Cannot ${what}: the listing has no end (byte ${offset})`);
       offset += part.join("\0").length + 1;
     }
   }
@@ -242,73 +223,12 @@ export class XenstoreClient {
     tx?: StoreTransaction,
     value?: Uint8Array,
   ): Promise<Uint8Array> {
-    return new Promise((resolve, reject) => {
-      if (this.#closed) throw this.#closed;
-      if (strings.some((text) => text.includes("\0"))) throw xenstoreError("EINVAL", what.replaceAll("\0", "\\0"));
-      const payload = Buffer.concat([
-        Buffer.from(strings.map((text) => `${text}\0`).join(""), "utf8"),
-        value ?? Buffer.alloc(0),
-      ]);
-      if (payload.length > PAYLOAD_MAX) throw xenstoreError("E2BIG", what);
-      const type = MESSAGE_TYPES[name];
-      const reqId = this.#newRequestId();
-      this.#pending.set(reqId, { what, type, resolve, reject });
-      this.#transport.send(encodeMessage({ type, reqId, txId: tx?.id ?? 0, payload }));
-    });
-  }
-
-  #newRequestId(): number {
-    do {
-      this.#lastRequest = (this.#lastRequest + 1) >>> 0 || 1;
-    } while (this.#pending.has(this.#lastRequest));
-    return this.#lastRequest;
-  }
-
-  #receive(bytes: Uint8Array): void {
-    try {
-      this.#parser.push(bytes);
-      for (let message = this.#parser.next(); message && !this.#closed; message = this.#parser.next())
-        this.#take(message);
-    } catch (error) {
-      if (!(error instanceof DiskError)) throw error;
-      this.#end(error);
-      this.#transport.close();
-    }
-  }
-
-  #take(message: Message): void {
-    if (message.type === MESSAGE_TYPES.WATCH_EVENT) {
-      this.#dispatch(message.payload);
-      return;
-    }
-    const pending = this.#pending.get(message.reqId);
-    if (!pending)
-      throw new DiskError("PROTOCOL", `Cannot read xenstore reply: nothing waits for request ${message.reqId}`);
-    this.#pending.delete(message.reqId);
-    if (message.type === pending.type) pending.resolve(message.payload);
-    else if (message.type === MESSAGE_TYPES.ERROR)
-      pending.reject(xenstoreError(parseErrno(splitNames(message.payload)[0] ?? ""), pending.what));
-    else
-      pending.reject(
-        new DiskError(
-          "PROTOCOL",
-          `Cannot ${pending.what}: the reply's type is ${message.type}, allowed ${pending.type}`,
-        ),
-      );
+    return this.#channel.request({ name, what, strings, value, txId: tx?.id });
   }
 
   #dispatch(payload: Uint8Array): void {
     const [path = "", token = ""] = splitNames(payload);
     this.#watches.get(token)?.(path);
-  }
-
-  #end(reason?: DiskError): void {
-    if (this.#closed) return;
-    this.#closed = new DiskError("IO", "Cannot talk to xenstore: the connection is closed", { cause: reason });
-    this.#watches.clear();
-    for (const { what, reject } of this.#pending.values())
-      reject(new DiskError("IO", `Cannot ${what}: the connection to xenstore is closed`, { cause: reason }));
-    this.#pending.clear();
   }
 }
 
