@@ -23,6 +23,12 @@ export function leadsTo(path: string, identity: string): boolean {
   return stats !== undefined && `${stats.dev}:${stats.ino}` === identity;
 }
 
+/** Whether there is something at `path` that may be a disk: anything but a directory. */
+export function mayBeDisk(path: string): boolean {
+  const kind = pathKind(path);
+  return kind !== null && kind !== "directory";
+}
+
 /** The folder of a file when new files may be made there, else null. */
 export function writableFolderOf(path: string): string | null {
   try {

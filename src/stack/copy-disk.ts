@@ -10,7 +10,7 @@ import { type FileDevice, fileDevice } from "../block/file.js";
 import { DiskError } from "../errors.js";
 import type { Random } from "../filesystems/filesystem.js";
 import { chooseFormat } from "../formats/registry.js";
-import { leadsTo, pathExists, pathKind } from "../os/paths.js";
+import { leadsTo, mayBeDisk, pathKind } from "../os/paths.js";
 import { createStaged } from "../os/staged.js";
 import { type OpenDisk, type OpenDiskOptions, openDiskStack } from "./disk.js";
 import { parseDiskName } from "./disk-name.js";
@@ -45,7 +45,7 @@ export interface CopiedDisk {
 
 /** Copies `source`, which stays open, to the disk that `target` names. */
 export async function copyDisk(source: OpenDisk, target: string, options: CopyDiskOptions): Promise<CopiedDisk> {
-  const { base, part } = parseDiskName(target, pathExists);
+  const { base, part } = parseDiskName(target, mayBeDisk);
   const isFile = base.kind === "file" && part === null && pathKind(base.path) !== "block";
   return isFile ? copyToFile(source, base.path, options) : copyIntoDisk(source, target, options);
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { BlockDevice } from "../block/device.js";
 import type { FileDevice } from "../block/file.js";
 import { DiskError } from "../errors.js";
-import { pathExists } from "../os/paths.js";
+import { mayBeDisk, pathExists } from "../os/paths.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { type DiskName, parseDiskName } from "./disk-name.js";
 
@@ -46,7 +46,7 @@ export async function openDisk(text: string, options: OpenDiskOptions = {}): Pro
 
 /** As `openDisk`, but tells the layers too. */
 export async function openDiskStack(text: string, options: OpenDiskOptions = {}): Promise<OpenDisk> {
-  const name = parseDiskName(text, pathExists);
+  const name = parseDiskName(text, mayBeDisk);
   const whole = await openBase(name, options);
   if (!name.part) return { ...whole, name, device: whole.whole, offset: 0, sectorSize: null };
   try {
