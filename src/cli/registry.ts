@@ -26,6 +26,7 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     "part add": { summary: "add a partition", load: () => import("./verbs/part/add.js") },
     "part rm": { summary: "remove a partition", load: () => import("./verbs/part/rm.js") },
     "part resize": { summary: "move a partition's end", load: () => import("./verbs/part/resize.js") },
+    "part move": { summary: "move a partition with its contents", load: () => import("./verbs/part/move.js") },
     "part set": {
       summary: "change name, type, UUID and flags of a partition",
       load: () => import("./verbs/part/set.js"),

@@ -36,6 +36,8 @@ export interface EbrOnDisk {
 export interface MbrOnDisk {
   readonly bootSector: Uint8Array;
   readonly chain: readonly EbrOnDisk[];
+  /** Where a plan wants EBRs, by partition number; the others stay or are placed by rule. */
+  readonly ebrPlaces?: ReadonlyMap<number, number>;
   /** Byte offsets where the header of a former GPT is left over. */
   readonly staleGpt: readonly number[];
 }

@@ -224,7 +224,15 @@ function placeEbrs(
       ...logical.map(({ offset, size }) => (offset + size) / sectorSize - 1).filter((end) => end < lba),
     );
     const unchanged = avoid.size === 0 ? known.get(lba) : undefined;
-    const candidates = [unchanged, lba - EBR_DISTANCE / sectorSize, lba - 1, lba - 2, lba - 3, lba - 4];
+    const candidates = [
+      onDisk.ebrPlaces?.get(partition.number),
+      unchanged,
+      lba - EBR_DISTANCE / sectorSize,
+      lba - 1,
+      lba - 2,
+      lba - 3,
+      lba - 4,
+    ];
     const place = candidates.find(
       (at) => at !== undefined && at > floor && at < lba && !places.includes(at) && !avoid.has(at),
     );
@@ -232,6 +240,13 @@ function placeEbrs(
     places.push(place);
   }
   return places;
+}
+
+/** The block of a logical partition's EBR, as the table would be written. */
+export function ebrLba(table: MbrTable, number: number): number {
+  const logical = table.partitions.filter(({ kind }) => kind === "logical");
+  const places = placeEbrs(table, extendedLba(table)!, logical, NONE);
+  return places[logical.findIndex((partition) => partition.number === number)]!;
 }
 
 function noRoom(table: MbrTable, { number }: Partition): DiskError {

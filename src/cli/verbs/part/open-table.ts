@@ -27,9 +27,10 @@ export function parseSectorSize(text: string): SectorSize {
 /** Runs `use` with the open disk, and closes it whatever happens. */
 export async function withDisk<T>(
   name: string,
-  options: DiskOptions & { writable?: boolean },
+  options: DiskOptions & { writable?: boolean; moving?: boolean },
   use: (device: BlockDevice) => Promise<T>,
 ): Promise<T> {
+  if (options.writable && !options.moving) (await import("./cut-move.js")).refuseCutMove(name);
   const { openDisk } = await import("../../../stack/disk.js");
   const device = await openDisk(name, {
     writable: options.writable ?? false,

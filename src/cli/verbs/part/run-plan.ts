@@ -8,6 +8,8 @@ import type { DiskOptions } from "./open-table.js";
 export interface ChangeOptions extends DiskOptions {
   readonly dryRun?: boolean;
   readonly json?: boolean;
+  /** The plan has been carried out already: only told. */
+  readonly written?: boolean;
 }
 
 export async function runPlan(
@@ -16,7 +18,7 @@ export async function runPlan(
   plan: TablePlan,
   options: ChangeOptions,
 ): Promise<void> {
-  if (!options.dryRun) await writePlan(device, plan);
+  if (!options.dryRun && !options.written) await writePlan(device, plan);
   if (options.json) {
     const steps = plan.steps.flatMap((step) =>
       step.kind === "write" ? [{ offset: step.offset, length: step.data.length, what: step.what }] : [],
