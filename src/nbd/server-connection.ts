@@ -6,7 +6,7 @@ import { sendParts } from "./send-parts.js";
 import { Transmission, type TransmissionLimits } from "./transmission.js";
 
 export interface ConnectionLimits extends TransmissionLimits {
-  /** Silence during the handshake, or while the last replies are sent, after which the client is cut off. */
+  /** The longest that a handshake may take, and the sending of the last replies. */
   readonly handshakeTimeoutMs: number;
 }
 
@@ -17,6 +17,7 @@ export class ServerConnection {
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
   #session: Session | undefined;
+  #deadline: NodeJS.Timeout | undefined;
   /** Resolves when the socket is closed and nothing of it is in flight in the device any more. */
   readonly closed: Promise<void>;
 
@@ -31,15 +32,15 @@ export class ServerConnection {
       failed,
     });
     socket.setNoDelay(true);
-    socket.setTimeout(limits.handshakeTimeoutMs);
-    socket.on("timeout", () => socket.destroy());
+    this.#setDeadline();
     socket.on("data", (chunk: Buffer) => (this.#transmission ?? this.#handshake)?.receive(chunk));
     // A client that only ends its half still gets the replies to what it asked.
     socket.on("end", () => void this.finish());
     socket.on("error", () => socket.destroy()); // "close" follows, and says all there is to say
-    this.closed = new Promise<void>((resolve) => socket.on("close", () => resolve())).then(() =>
-      this.#transmission?.stop(),
-    );
+    this.closed = new Promise<void>((resolve) => socket.on("close", () => resolve())).then(() => {
+      clearTimeout(this.#deadline);
+      return this.#transmission?.stop();
+    });
     this.#handshake.start();
   }
 
@@ -58,13 +59,19 @@ export class ServerConnection {
     this.#end(true);
   }
 
+  /** Whole, not since the last byte: a client that sends one byte now and then is cut off as well. */
+  #setDeadline(): void {
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.#socket.destroy(), this.#limits.handshakeTimeoutMs);
+  }
+
   destroy(): void {
     this.#socket.destroy();
   }
 
   #begin(session: Session, rest: Buffer): void {
     const socket = this.#socket;
-    socket.setTimeout(0);
+    clearTimeout(this.#deadline);
     this.#session = session;
     this.#handshake = undefined;
     this.#transmission = new Transmission(session, this.#limits, {
@@ -82,7 +89,7 @@ export class ServerConnection {
   #end(polite: boolean): void {
     const socket = this.#socket;
     if (!polite) return void socket.destroy();
-    socket.setTimeout(this.#limits.handshakeTimeoutMs); // a client that never takes its last replies
+    this.#setDeadline(); // for a client that never takes its last replies
     socket.end(() => socket.destroy()); // what the client still sends is of no interest
   }
 }

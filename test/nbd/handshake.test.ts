@@ -230,6 +230,13 @@ describe("a handshake that makes no sense ends the connection", () => {
     expect((await client.end()).length).toBeLessThanOrEqual(1024 * OPTION_REPLY.size);
   });
 
+  test("a byte now and then", async () => {
+    const client = await RawClient.greeted(single);
+    const drip = setInterval(() => client.write(Buffer.from("I")), 20); // of IHAVEOPT
+    expect(await client.end()).toHaveLength(0);
+    clearInterval(drip);
+  });
+
   test("silence", async () => {
     const client = await RawClient.greeted(single);
     expect(await client.end()).toHaveLength(0);
