@@ -34,7 +34,7 @@ export interface ConnectionOptions {
 }
 
 // Dom0 has no quota; a Dom0 client that never reads is cut off before it costs more than some megabytes.
-const PENDING_EVENTS_DOM0 = 65_536;
+const PENDING_EVENTS_DOM0 = 16_384;
 
 interface Outgoing {
   readonly bytes: Uint8Array;

@@ -163,7 +163,7 @@ test("random operations of three domains match the model", () => {
       comparison.check();
       for (const name of Object.keys(commits) as (keyof typeof commits)[]) commits[name] += comparison.commits[name];
     }),
-    { numRuns: 200 },
+    { numRuns: 100 },
   );
   // The work was not all of one kind.
   expect(Math.min(commits.OK, commits.EAGAIN)).toBeGreaterThan(0);
