@@ -34,8 +34,6 @@ export type Random = (size: number) => Uint8Array;
 
 /** Devices that reach a driver take any byte offset. */
 export interface FilesystemDriver {
-  /** Of the kind, for messages: `ext2/3/4`. */
-  readonly name: string;
   /** Null when the bytes are something else, or contradict themselves. */
   identify(device: BlockDevice): Promise<Filesystem | null>;
   /** Gives a new id to a file system of this kind. Absent when this kind keeps its id. */

@@ -2,10 +2,10 @@
 import { byteGranular } from "../block/aligned.js";
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
-import type { Filesystem, FilesystemDriver, NewId, Random } from "./filesystem.js";
-import { FILESYSTEMS } from "./registry.js";
+import { type Filesystem, type FilesystemDriver, type NewId, type Random, readAt } from "./filesystem.js";
+import { FILESYSTEMS, type Signature } from "./registry.js";
 
-/** Null when nothing is known. Reads at most a few hundred KiB. */
+/** Null when nothing is known. Reads a few KiB, for FAT its tables: at most a few hundred. */
 export async function identifyFilesystem(device: BlockDevice): Promise<Filesystem | null> {
   return (await findFilesystem(byteGranular(device)))?.filesystem ?? null;
 }
@@ -24,11 +24,26 @@ export async function newFilesystemId(device: BlockDevice, random: Random): Prom
 async function findFilesystem(
   device: BlockDevice,
 ): Promise<{ driver: FilesystemDriver; filesystem: Filesystem } | null> {
-  for (const driver of FILESYSTEMS) {
+  const head = (await readAt(device, 0, Math.min(HEAD, device.size))) ?? new Uint8Array();
+  for (const kind of FILESYSTEMS) {
+    if (!(await hasSignature(device, head, kind.signatures))) continue;
+    const driver = await kind.load();
     const filesystem = await identifyWith(driver, device);
     if (filesystem) return { driver, filesystem };
   }
   return null;
+}
+
+/** Read at once; most signatures lie here. */
+const HEAD = 4096;
+
+async function hasSignature(device: BlockDevice, head: Uint8Array, signatures: readonly Signature[]): Promise<boolean> {
+  for (const [offset, text] of signatures) {
+    const inHead = offset + text.length <= head.length;
+    const bytes = inHead ? head.subarray(offset, offset + text.length) : await readAt(device, offset, text.length);
+    if (bytes && Buffer.from(bytes).toString("latin1") === text) return true;
+  }
+  return false;
 }
 
 /** A superblock whose numbers cannot be is none: the same bytes may be something else. */

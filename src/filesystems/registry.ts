@@ -1,39 +1,89 @@
-/** Every kind of file system that is told from its superblock. What encloses others comes first: its inside may look like another. */
-import { identifyBtrfs, renewBtrfs } from "./btrfs.js";
-import { identifyExfat } from "./exfat.js";
-import { identifyExt } from "./ext/identify.js";
-import { identifyFat } from "./fat/identify.js";
+/**
+ * Every kind of file system that is told from its superblock. What encloses others comes first: its inside may look like another.
+ * A kind's code is loaded only when its signature is there, so that listing a disk's partitions stays cheap.
+ */
 import type { FilesystemDriver } from "./filesystem.js";
-import { identifyIso9660 } from "./iso9660.js";
-import { identifyLuks } from "./luks.js";
-import { identifyLvm2Member } from "./lvm2-member.js";
-import { identifyNtfs } from "./ntfs.js";
-import { identifySquashfs } from "./squashfs.js";
-import { identifySwap, renewSwap } from "./swap.js";
-import { identifyXfs } from "./xfs/identify.js";
 
-export const FILESYSTEMS: readonly FilesystemDriver[] = [
-  { name: "LUKS", identify: identifyLuks },
-  { name: "LVM2 physical volume", identify: identifyLvm2Member },
+/** Bytes at an offset; the text is Latin-1. */
+export type Signature = readonly [offset: number, text: string];
+
+export interface FilesystemKind {
+  /** For messages: `ext2/3/4`. */
+  readonly name: string;
+  /** One of them is there when the kind is; that alone does not prove it. */
+  readonly signatures: readonly Signature[];
+  load(): Promise<FilesystemDriver>;
+}
+
+export const FILESYSTEMS: readonly FilesystemKind[] = [
+  {
+    name: "LUKS",
+    signatures: [[0, "LUKS\xba\xbe"]],
+    load: async () => ({ identify: (await import("./luks.js")).identifyLuks }),
+  },
+  {
+    name: "LVM2 physical volume",
+    signatures: [0, 512, 1024, 1536].map((offset) => [offset, "LABELONE"]),
+    load: async () => ({ identify: (await import("./lvm2-member.js")).identifyLvm2Member }),
+  },
   {
     name: "XFS",
-    identify: identifyXfs,
-    renew: async (device, random) => (await import("./xfs/renew.js")).renewXfs(device, random),
+    signatures: [[0, "XFSB"]],
+    load: async () => ({
+      identify: (await import("./xfs/identify.js")).identifyXfs,
+      renew: async (device, random) => (await import("./xfs/renew.js")).renewXfs(device, random),
+    }),
   },
   {
     name: "ext2/3/4",
-    identify: identifyExt,
-    renew: async (device, random) => (await import("./ext/renew.js")).renewExt(device, random),
+    signatures: [[1080, "\x53\xef"]],
+    load: async () => ({
+      identify: (await import("./ext/identify.js")).identifyExt,
+      renew: async (device, random) => (await import("./ext/renew.js")).renewExt(device, random),
+    }),
   },
-  { name: "btrfs", identify: identifyBtrfs, renew: renewBtrfs },
-  { name: "NTFS", identify: identifyNtfs },
-  { name: "exFAT", identify: identifyExfat },
+  {
+    name: "btrfs",
+    signatures: [[65600, "_BHRfS_M"]],
+    load: async () => {
+      const { identifyBtrfs, renewBtrfs } = await import("./btrfs.js");
+      return { identify: identifyBtrfs, renew: renewBtrfs };
+    },
+  },
+  {
+    name: "NTFS",
+    signatures: [[3, "NTFS    "]],
+    load: async () => ({ identify: (await import("./ntfs.js")).identifyNtfs }),
+  },
+  {
+    name: "exFAT",
+    signatures: [[3, "EXFAT   "]],
+    load: async () => ({ identify: (await import("./exfat.js")).identifyExfat }),
+  },
   {
     name: "FAT",
-    identify: identifyFat,
-    renew: async (device, random) => (await import("./fat/renew.js")).renewFat(device, random),
+    signatures: [[510, "\x55\xaa"]],
+    load: async () => ({
+      identify: (await import("./fat/identify.js")).identifyFat,
+      renew: async (device, random) => (await import("./fat/renew.js")).renewFat(device, random),
+    }),
   },
-  { name: "squashfs", identify: identifySquashfs },
-  { name: "ISO 9660", identify: identifyIso9660 },
-  { name: "swap", identify: identifySwap, renew: renewSwap },
+  {
+    name: "squashfs",
+    signatures: [[0, "hsqs"]],
+    load: async () => ({ identify: (await import("./squashfs.js")).identifySquashfs }),
+  },
+  {
+    name: "ISO 9660",
+    signatures: [[32769, "CD001"]],
+    load: async () => ({ identify: (await import("./iso9660.js")).identifyIso9660 }),
+  },
+  {
+    name: "swap",
+    signatures: [4096, 8192, 16384, 32768, 65536].map((page) => [page - 10, "SWAPSPACE2"]),
+    load: async () => {
+      const { identifySwap, renewSwap } = await import("./swap.js");
+      return { identify: identifySwap, renew: renewSwap };
+    },
+  },
 ];

@@ -165,6 +165,8 @@ async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskO
       verify,
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
+    }).catch((error: unknown) => {
+      throw signal?.aborted ? halfCopied(device, error) : error;
     });
     await device.flush();
     const ids = options.newIds ? await renewIds(device, options.newIds) : [];
@@ -172,6 +174,13 @@ async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskO
   } finally {
     await opened.device.close();
   }
+}
+
+function halfCopied(device: BlockDevice, cause: unknown): DiskError {
+  return new DiskError("IO", `${device.label} holds old and new bytes side by side`, {
+    details: { interrupted: true },
+    cause,
+  });
 }
 
 async function verify(source: BlockDevice, copy: BlockDevice, signal?: AbortSignal): Promise<void> {

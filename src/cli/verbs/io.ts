@@ -46,21 +46,29 @@ async function run(text: string, flags: Flags): Promise<void> {
   const changing = commands.some(writes);
   const { byteGranular } = await import("../../block/aligned.js");
   await withDisk(text, { ...flags, writable: changing && !flags.readOnly && !flags.dryRun }, (disk) =>
-    interruptible(async (signal) => {
-      const device = byteGranular(disk.device);
-      for (const command of flags.dryRun ? [] : commands) {
-        await runIoCommand(device, command, signal);
-        if (!flags.json) process.stdout.write(`${outcome(command)}\n`);
-      }
-      if (device.writable) await device.flush();
-      if (flags.json)
-        printJson({
-          disk: text,
-          "dry-run": flags.dryRun ?? false,
-          commands: commands.map(({ text: given, verb, offset, length }) => ({ command: given, verb, offset, length })),
-        });
-      else if (flags.dryRun) for (const command of commands) process.stdout.write(`would ${command.text}\n`);
-    }),
+    interruptible(
+      async (signal) => {
+        const device = byteGranular(disk.device);
+        for (const command of flags.dryRun ? [] : commands) {
+          await runIoCommand(device, command, signal);
+          if (!flags.json) process.stdout.write(`${outcome(command)}\n`);
+        }
+        if (device.writable) await device.flush();
+        if (flags.json)
+          printJson({
+            disk: text,
+            "dry-run": flags.dryRun ?? false,
+            commands: commands.map(({ text: given, verb, offset, length }) => ({
+              command: given,
+              verb,
+              offset,
+              length,
+            })),
+          });
+        else if (flags.dryRun) for (const command of commands) process.stdout.write(`would ${command.text}\n`);
+      },
+      changing ? "some of the commands are carried out" : undefined,
+    ),
   );
 }
 

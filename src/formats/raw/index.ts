@@ -1,11 +1,10 @@
 /** Raw images: the file's bytes are the disk's bytes. There is no header, so nothing in the file can say what it is. */
 import type { ImageFormat } from "../format.js";
-import { createRaw } from "./create.js";
 
 export const raw: ImageFormat = {
   name: "raw",
   extensions: ["dsk", "img", "raw"],
   hasMagic: () => false,
   open: async (file) => file,
-  create: createRaw,
+  create: async (file, size, options) => (await import("./create.js")).createRaw(file, size, options),
 };
