@@ -1,6 +1,6 @@
 /** Runs the NBD tools of other projects: as clients once, as servers until the test is done. */
 import { execFile, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { connect } from "node:net";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
@@ -15,7 +15,7 @@ export interface PeerServer {
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 
-/** Starts a server that stays in the foreground and resolves when its socket is there. */
+/** Starts a server that stays in the foreground and resolves when its socket answers. */
 export async function peerServer(socket: string, name: string, ...args: string[]): Promise<PeerServer> {
   const child = spawn(name, args, { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
@@ -25,7 +25,7 @@ export async function peerServer(socket: string, name: string, ...args: string[]
     child.kill(signal);
     await exited;
   };
-  for (let waited = 0; !existsSync(socket); waited += 10) {
+  for (let waited = 0; !(await answers(socket)); waited += 10) {
     if (child.exitCode !== null || waited > 10_000) {
       await stop();
       throw new Error(`${name} ${args.join(" ")} did not listen on ${socket}: ${said}`);
@@ -33,4 +33,15 @@ export async function peerServer(socket: string, name: string, ...args: string[]
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   return { stop };
+}
+
+/** A socket's file is there before anybody listens on it, so only a connection tells. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect({ path }, () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.on("error", () => resolve(false));
+  });
 }
