@@ -17,8 +17,21 @@ export function addDiskOptions(command: Command): Command {
     .option("--allow-backing", "open files that the image names");
 }
 
+/** What names of disks need to know about this user's world. */
+export function diskContext(): Pick<OpenDiskOptions, "paths" | "domainName"> {
+  const paths = xvdPaths(process.env, process.getuid?.());
+  return {
+    paths,
+    async domainName(domid) {
+      const { Dom0Client } = await import("../dom0/client.js");
+      const status = await new Dom0Client({ paths }).status();
+      return status?.domains.find((domain) => domain.domid === domid)?.name ?? null;
+    },
+  };
+}
+
 export function openNamed(text: string, options: OpenDiskOptions): Promise<OpenDisk> {
-  return openDiskStack(text, { ...options, paths: xvdPaths(process.env, process.getuid?.()) });
+  return openDiskStack(text, { ...options, ...diskContext() });
 }
 
 /** Runs `work` with an open disk and closes it. */

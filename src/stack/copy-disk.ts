@@ -18,7 +18,7 @@ import { type IdChange, renewIds } from "./new-ids.js";
 
 export type CopyMode = "auto" | "full" | "reflink";
 
-export interface CopyDiskOptions extends Pick<OpenDiskOptions, "paths"> {
+export interface CopyDiskOptions extends Pick<OpenDiskOptions, "paths" | "domainName"> {
   /** `auto`: share blocks where the file system can, else copy; `reflink`: share or fail. */
   readonly mode: CopyMode;
   /** Format of a new file; default by its name. */
@@ -143,11 +143,12 @@ async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskO
       "UNSUPPORTED",
       `Cannot clone to ${JSON.stringify(target)} by reflink: only new files can share blocks`,
     );
-  const { format, paths, verify = false, signal, onProgress } = options;
+  const { format, paths, domainName, verify = false, signal, onProgress } = options;
   const opened = await openDiskStack(target, {
     writable: !options.dryRun,
     ...(format ? { format } : {}),
     ...(paths ? { paths } : {}),
+    ...(domainName ? { domainName } : {}),
   });
   try {
     const { device } = opened;

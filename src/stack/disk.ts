@@ -21,6 +21,8 @@ export interface OpenDiskOptions {
   readonly allowBacking?: boolean;
   /** Needed for `dom:` names. */
   readonly paths?: XvdPaths;
+  /** The name of the running domain with an id, which only the daemon knows; null when there is none. */
+  readonly domainName?: (domid: number) => Promise<string | null>;
 }
 
 /** An open disk with what it was opened from. */
@@ -85,7 +87,8 @@ async function openAttached(
   options: OpenDiskOptions,
 ): Promise<OpenBase> {
   if (!options.paths) throw new TypeError(`Cannot open ${text}: paths are needed for devices of domains`);
-  const socket = deviceSocket(options.paths, domain === "0" ? "Domain-0" : domain, vdev);
+  const name = await nameOfDomain(text, domain, options);
+  const socket = deviceSocket(options.paths, name, vdev);
   if (!pathExists(socket))
     throw new DiskError(
       "NOT_FOUND",
@@ -94,7 +97,20 @@ async function openAttached(
         details: { domain, vdev },
       },
     );
-  return network(`nbd+unix:///?socket=${encodeURIComponent(socket)}`, options);
+  const base = await network(`nbd+unix:///?socket=${encodeURIComponent(socket)}`, options);
+  Object.defineProperty(base.whole, "label", { value: `dom:${name}/${vdev}` }); // messages name the disk as the user did
+  return base;
+}
+
+async function nameOfDomain(text: string, domain: string, { domainName }: OpenDiskOptions): Promise<string> {
+  if (domain === "0") return "Domain-0";
+  if (!/^\d+$/.test(domain) || !domainName) return domain;
+  const name = await domainName(Number(domain));
+  if (name !== null) return name;
+  throw new DiskError(
+    "NOT_FOUND",
+    `Cannot open ${JSON.stringify(text)}: there is no domain ${domain}, 'xvd domain list' shows them`,
+  );
 }
 
 /** Where an attached device is served by NBD: `xvda` the disk, `xvda1` its first partition. */

@@ -4,7 +4,7 @@ import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
 import type { CopiedDisk, CopyMode } from "../../stack/copy-disk.js";
 import type { OpenDisk } from "../../stack/disk.js";
-import { addDiskOptions, type DiskFlags, withDisk } from "../disk.js";
+import { addDiskOptions, type DiskFlags, diskContext, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { columns, printJson, printLines, remark } from "../print.js";
 import { progressBar } from "../progress.js";
@@ -61,7 +61,6 @@ async function cloneTo(
   signal: AbortSignal,
 ): Promise<CopiedDisk> {
   const { copyDisk } = await import("../../stack/copy-disk.js");
-  const { xvdPaths } = await import("../../os/xvd-paths.js");
   const { randomBytes } = await import("node:crypto");
   const { force = false, verify = false, dryRun = false } = flags;
   const progress = progressBar(`clone ${target}`, flags);
@@ -72,7 +71,7 @@ async function cloneTo(
       verify,
       dryRun,
       signal,
-      paths: xvdPaths(process.env, process.getuid?.()),
+      ...diskContext(),
       ...(flags.newIds ? { newIds: randomBytes } : {}),
       ...(progress ? { onProgress: progress.update } : {}),
     });

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
-import { addDiskOptions, type DiskFlags, withDisk } from "../disk.js";
+import { addDiskOptions, type DiskFlags, diskContext, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines } from "../print.js";
 import { progressBar } from "../progress.js";
@@ -51,12 +51,10 @@ async function run(source: string, target: string, flags: Flags): Promise<void> 
       details: { usage: true },
     });
   const { copyDisk } = await import("../../stack/copy-disk.js");
-  const { xvdPaths } = await import("../../os/xvd-paths.js");
   const progress = progressBar("convert", flags);
   await withDisk(source, flags, (disk) =>
     interruptible(async (signal) => {
       try {
-        const paths = xvdPaths(process.env, process.getuid?.());
         const format = outputFormat === undefined ? {} : { format: outputFormat };
         const result = await copyDisk(disk, target, {
           mode: "full",
@@ -64,7 +62,7 @@ async function run(source: string, target: string, flags: Flags): Promise<void> 
           verify,
           dryRun,
           signal,
-          paths,
+          ...diskContext(),
           ...format,
           ...(progress ? { onProgress: progress.update } : {}),
         });

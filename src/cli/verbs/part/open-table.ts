@@ -2,8 +2,8 @@
 import type { Command } from "commander";
 import type { BlockDevice } from "../../../block/device.js";
 import { DiskError } from "../../../errors.js";
-import { xvdPaths } from "../../../os/xvd-paths.js";
 import { type PartitionTable, readPartitionTable, type SectorSize } from "../../../partitions/table.js";
+import { diskContext } from "../../disk.js";
 
 export interface DiskOptions {
   readonly format?: string;
@@ -34,7 +34,7 @@ export async function withDisk<T>(
   if (options.writable && !options.moving) (await import("./cut-move.js")).refuseCutMove(name);
   const { openDisk } = await import("../../../stack/disk.js");
   const device = await openDisk(name, {
-    paths: xvdPaths(process.env, process.getuid?.()),
+    ...diskContext(),
     writable: options.writable ?? false,
     ...(options.format === undefined ? {} : { format: options.format }),
     ...(options.forceShare ? { forceShare: true } : {}),
