@@ -2,11 +2,20 @@
 import { describe, expect, it } from "vitest";
 import { DiskError } from "#src/errors.js";
 import { planAdd } from "#src/partitions/changes/add.js";
+import { planApply } from "#src/partitions/changes/apply.js";
+import { planConvert } from "#src/partitions/changes/convert.js";
 import { planInit } from "#src/partitions/changes/init.js";
 import { planNewIds } from "#src/partitions/changes/new-ids.js";
 import { planRemove } from "#src/partitions/changes/remove.js";
+import { planRepair, planSalvage } from "#src/partitions/changes/repair.js";
+import { planResize } from "#src/partitions/changes/resize.js";
+import { planSet } from "#src/partitions/changes/set.js";
 import type { TablePlan } from "#src/partitions/plan.js";
+import { parseLayout } from "#src/partitions/script/parse.js";
+import { printScript } from "#src/partitions/script/sfdisk-script.js";
 import { readPartitionTable } from "#src/partitions/table.js";
+import { LINUX_GUID } from "#src/partitions/type-codes.js";
+import { writePlan } from "#src/partitions/write.js";
 import { add, disk, initialized, MIB, meaning, seededRandom } from "./support.js";
 
 const SECTOR = 512;
@@ -22,7 +31,12 @@ async function shown(bytes: Uint8Array): Promise<unknown> {
 }
 
 /** Applies the plan sector by sector and looks at the disk after each. Returns how many sectors there were. */
-export async function tryAllCuts(before: Uint8Array, plan: TablePlan): Promise<number> {
+export async function tryAllCuts(
+  before: Uint8Array,
+  plan: TablePlan,
+  exactly?: "but where the extended partition begins",
+): Promise<number> {
+  const text = (value: unknown) => JSON.stringify(value, exactly ? withoutExtended : bigints);
   const bytes = before.slice();
   const old = await shown(bytes);
   const wanted = meaning(plan.after);
@@ -35,7 +49,7 @@ export async function tryAllCuts(before: Uint8Array, plan: TablePlan): Promise<n
       bytes.set(step.data.subarray(at, at + SECTOR), step.offset + at);
       cuts++;
       const now = await shown(bytes);
-      const isNew = JSON.stringify(now, bigints) === JSON.stringify(wanted, bigints);
+      const isNew = text(now) === text(wanted);
       if (!isNew) expect(now, `after sector ${cuts}, in "${step.what}"`).toEqual(old);
       // Once the new table has been seen, the old one must not come back.
       if (switched) expect(isNew, `after sector ${cuts}, in "${step.what}"`).toBe(true);
@@ -45,6 +59,9 @@ export async function tryAllCuts(before: Uint8Array, plan: TablePlan): Promise<n
   expect(await shown(bytes)).toEqual(wanted);
   return cuts;
 }
+
+const withoutExtended = (key: string, value: unknown) =>
+  key !== "" && (value as { kind?: string } | null)?.kind === "extended" ? null : bigints(key, value);
 
 const bigints = (_key: string, value: unknown) => (typeof value === "bigint" ? String(value) : value);
 
@@ -138,5 +155,123 @@ describe("every prefix of the writes shows the old table or the new one", () => 
     }
     for (const number of [1, 2, 5, 6, 7]) await tryAllCuts(made.bytes, planRemove(await made.table(), number));
     await tryAllCuts(made.bytes, planNewIds(await made.table(), seededRandom(2)).plan);
+  });
+
+  it("set, resize and apply on both kinds of table", async () => {
+    for (const format of ["gpt", "mbr"] as const) {
+      const made = await initialized(32 * MIB, format);
+      await add(made, { size: 2 * MIB, start: 4 * MIB });
+      await add(made, { size: 2 * MIB, start: 10 * MIB, logical: format === "mbr" });
+      await add(made, { size: 2 * MIB, start: 16 * MIB, logical: format === "mbr" });
+      const table = await made.table();
+      const last = format === "mbr" ? 6 : 3;
+      await tryAllCuts(made.bytes, planSet(table, 1, { type: "swap", bootable: true }));
+      await tryAllCuts(made.bytes, planSet(table, last, { type: "lvm" }));
+      for (const number of [1, last - 1, last]) {
+        await tryAllCuts(made.bytes, planResize(table, number, MIB));
+        await tryAllCuts(made.bytes, planResize(table, number, "all"));
+      }
+      const primaries = printScript(table, "a.dsk").replace("type=83", "type=82").replaceAll(LINUX_GUID, "swap");
+      const script = parseLayout(primaries);
+      await tryAllCuts(made.bytes, planApply(made.device, table, script, seededRandom(6)));
+    }
+  });
+
+  it("mbr: several logical partitions at once", async () => {
+    const made = await initialized(48 * MIB, "mbr");
+    for (let i = 0; i < 5; i++) await add(made, { size: 2 * MIB, logical: true });
+    const table = await made.table();
+    const swap = printScript(table, "a.dsk").replaceAll("type=83", "type=82");
+    expect(
+      await tryAllCuts(made.bytes, planApply(made.device, table, parseLayout(swap), seededRandom())),
+    ).toBeGreaterThan(4);
+    const fewer = swap
+      .split("\n")
+      .filter((line) => !line.startsWith("a.dsk6") && !line.startsWith("a.dsk9"))
+      .join("\n");
+    const renumbered = fewer.replace("a.dsk7", "a.dsk6").replace("a.dsk8", "a.dsk7");
+    await tryAllCuts(made.bytes, planApply(made.device, table, parseLayout(renumbered), seededRandom()));
+  });
+
+  it("mbr: primary and logical partitions at once, by way of another first EBR", async () => {
+    const made = await initialized(48 * MIB, "mbr");
+    await add(made, { size: 2 * MIB });
+    for (let i = 0; i < 3; i++) await add(made, { size: 2 * MIB, logical: true });
+    const table = await made.table();
+    const both = parseLayout(printScript(table, "a.dsk").replaceAll("type=83", "type=82"));
+    const plan = planApply(made.device, table, both, seededRandom());
+    await tryAllCuts(made.bytes, plan, "but where the extended partition begins");
+    await writePlan(made.device, plan);
+    expect((await made.table()).partitions.map(({ type }) => type)).toEqual(["82", "5", "82", "82", "82"]);
+  });
+
+  it("mbr: and is refused when there is no sector for it", async () => {
+    const made = await initialized(48 * MIB, "mbr");
+    await add(made, { size: 2 * MIB });
+    await add(made, { start: 4 * MIB, type: "extended" });
+    await add(made, { start: 4 * MIB + 512, size: 2 * MIB, logical: true });
+    const table = await made.table();
+    const both = parseLayout(printScript(table, "a.dsk").replaceAll("type=83", "type=82"));
+    expect(() => planApply(made.device, table, both, seededRandom())).toThrow(
+      /sectors 0 and 8192 would change at once/,
+    );
+  });
+
+  it("convert in every direction", async () => {
+    const made = await initialized(48 * MIB, "mbr");
+    await add(made, { size: 2 * MIB, bootable: true });
+    await add(made, { size: 2 * MIB, logical: true });
+    await add(made, { size: 2 * MIB, logical: true });
+    for (const request of [
+      { label: "gpt" },
+      { sectorSize: 4096 },
+      { sectorSize: 512 },
+      { label: "dos" },
+      { label: "gpt" },
+    ] as const) {
+      const plan = planConvert(await made.table(), request, made.random);
+      await tryAllCuts(made.bytes, plan);
+      await writePlan(made.device, plan);
+    }
+  });
+
+  it("repair of either copy, of both halves, of the boot sector, after growth", async () => {
+    const damages: readonly (readonly number[])[] = [
+      [512 + 20],
+      [1024 + 40],
+      [-512 + 20],
+      [-16896 + 40],
+      [450],
+      [512 + 20, 450],
+      [-512 + 20, 450],
+      [510],
+    ];
+    for (const damage of damages) {
+      const made = await initialized(8 * MIB, "gpt");
+      await add(made, { size: MIB, name: "kept" });
+      for (const at of damage) made.bytes[at < 0 ? made.bytes.length + at : at]! ^= 0xff;
+      const plan = planRepair(await made.table(), seededRandom());
+      await tryAllCuts(made.bytes, plan);
+      await writePlan(made.device, plan);
+      expect((await made.table()).problems).toEqual([]);
+    }
+  });
+
+  it("what is put together from two halves", async () => {
+    for (const damage of [
+      [512 + 20, -16896 + 40],
+      [1024 + 40, -512 + 20],
+    ]) {
+      const made = await initialized(8 * MIB, "gpt");
+      await add(made, { size: MIB, name: "kept" });
+      const whole = made.bytes.slice();
+      for (const at of damage) made.bytes[at < 0 ? made.bytes.length + at : at]! ^= 0xff;
+      await expect(made.table()).rejects.toThrow(/both copies are bad/);
+      const found = (await planSalvage(made.device, seededRandom()))!;
+      expect(found.certain).toBe(true);
+      await tryAllCuts(made.bytes, found.plan);
+      await writePlan(made.device, found.plan);
+      expect(Buffer.compare(made.bytes, whole)).toBe(0);
+    }
   });
 });

@@ -201,12 +201,13 @@ function newLogical(table: MbrTable, request: AddRequest): Partition {
   return { number, ...run, type, ...MBR_FIELDS, bootable: request.bootable ?? false, kind: "logical" };
 }
 
-/** Free runs within the extended partition without the sector that each new EBR takes. */
+/** Free runs within the extended partition without the sector that each new EBR takes; an empty first EBR is there already. */
 function logicalRuns(table: MbrTable): FreeRun[] {
   const { sectorSize } = table;
+  const isThere = table.onDisk.chain.length > 0 && !table.partitions.some(({ kind }) => kind === "logical");
   return freeLogicalSpace(table).flatMap(({ offset, size }) => {
     const end = alignDown(offset + size, sectorSize);
-    const start = offset + sectorSize;
+    const start = isThere ? offset : offset + sectorSize;
     return end > start ? [{ offset: start, size: end - start }] : [];
   });
 }

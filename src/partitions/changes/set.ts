@@ -25,8 +25,9 @@ export function planSet(before: PartitionTable, number: number, request: SetRequ
   const changed = table.label === "gpt" ? changeGpt(table, old, request) : changeMbr(table, old, request);
   const partitions = table.partitions.map((other) => {
     if (other === old) return changed;
-    // One active partition: a BIOS boot sector refuses two.
-    return table.label === "dos" && request.bootable && other.bootable ? { ...other, bootable: false } : other;
+    // One active primary partition: a BIOS boot sector refuses two. Logical ones are no concern of it.
+    const sameSector = table.label === "dos" && other.kind !== "logical" && old.kind !== "logical";
+    return sameSector && request.bootable && other.bootable ? { ...other, bootable: false } : other;
   });
   const sentences = differences(table, old, changed).map((text) => `partition ${number}: ${text}`);
   return makePlan(before, { ...table, partitions }, [...summary, ...sentences]);

@@ -1,7 +1,7 @@
 /**
  * Writing an MBR and its chain of EBRs. A disk cannot change two sectors at once, so every change ends in one sector that
  * switches: new EBRs go to sectors that the old chain does not use, and the MBR or the EBR that links them is written last.
- * A change that would need the MBR and the first EBR (which has a fixed place) at once is refused.
+ * A change that needs the MBR and the first EBR (which has a fixed place) at once goes by a bridge: see `throughBridge`.
  */
 import { DiskError } from "../../errors.js";
 import { FLUSH, type Step } from "../step.js";
@@ -27,6 +27,8 @@ const NONE: ReadonlySet<number> = new Set();
 const LINK_TYPE = 0x05;
 /** sfdisk and fdisk leave a mebibyte for the EBR, so that the data behind it stays aligned. */
 const EBR_DISTANCE = 1 << 20;
+/** Sectors before the first logical partition that are looked at: a chain of fifteen cannot use more. */
+const BRIDGE_TRIES = 64;
 
 export function mbrSteps(before: PartitionTable | null, after: MbrTable): Step[] {
   const old =
@@ -41,7 +43,7 @@ export function mbrSteps(before: PartitionTable | null, after: MbrTable): Step[]
     wanted = encodeMbr(after, new Set(old.keys()));
     switches = changed(old, wanted);
   }
-  if (switches.length > 1) throw twoSectors(after, switches);
+  if (switches.length > 1) return throughBridge(before as MbrTable, after, switches);
   // The chain's end first: an extended partition that was never filled gets its first EBR last, and that one switches.
   const fresh = [...wanted.keys()].filter((lba) => lba !== 0 && !old.has(lba)).reverse();
   const switching = switches.length > 0 || !old.has(0) ? [switches[0] ?? 0] : [];
@@ -76,6 +78,38 @@ function sameMeaning(lba: number, a: Uint8Array, b: Uint8Array): boolean {
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
+}
+
+/**
+ * The MBR and the first EBR change at once, and both have fixed places. So the extended partition first begins at another free
+ * sector, with a whole chain of its own; once the MBR says so, the old first EBR is free to be rewritten, and the MBR goes back
+ * to it. In between the table is the new one, but for the sector at which the extended partition begins.
+ */
+function throughBridge(before: MbrTable, after: MbrTable, switches: readonly number[]): Step[] {
+  const extended = after.partitions.find(({ kind }) => kind === "extended");
+  const lba = extended && bridgeLba(before, after, extended);
+  if (!extended || lba === undefined) throw twoSectors(after, switches);
+  const { sectorSize } = after;
+  const moved = { ...extended, offset: lba * sectorSize, size: extended.offset + extended.size - lba * sectorSize };
+  const bridge = { ...after, partitions: after.partitions.map((other) => (other === extended ? moved : other)) };
+  const sectors = encodeMbr(bridge, new Set(sectorsOnDisk(before).keys()));
+  const numbers = after.partitions.filter(({ kind }) => kind === "logical").map(({ number }) => number);
+  const chain = [...sectors].slice(1).map(([at, bytes], i) => ({ lba: at, bytes, number: numbers[i] ?? null }));
+  const onBridge = { ...bridge, onDisk: { ...bridge.onDisk, bootSector: sectors.get(0)!, chain } };
+  return [...mbrSteps(before, bridge), ...mbrSteps(onBridge, { ...after, onDisk: { ...after.onDisk, chain } })];
+}
+
+/** A sector that neither table uses, before the first logical partition. */
+function bridgeLba(before: MbrTable, after: MbrTable, extended: Partition): number | undefined {
+  const used = new Set([...sectorsOnDisk(before).keys(), ...encodeMbr(after, NONE).keys()]);
+  const first = extended.offset / after.sectorSize;
+  const firstData =
+    Math.min(
+      ...after.partitions.filter(({ kind }) => kind === "logical").map(({ offset }) => offset),
+      extended.offset + extended.size,
+    ) / after.sectorSize;
+  for (let lba = firstData - 1; lba > first && lba > firstData - BRIDGE_TRIES; lba--) if (!used.has(lba)) return lba;
+  return undefined;
 }
 
 function twoSectors(after: MbrTable, switches: readonly number[]): DiskError {
