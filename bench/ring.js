@@ -1,7 +1,9 @@
-// Cached reads through a block device's whole path: NBD servers under fio's nbd engine, measured in turns.
+// Cached reads through a block device's whole path, measured in turns: our ring from a guest's thread to the file,
+// and NBD servers under fio's nbd engine.
 import { join } from "node:path";
 import { writeDataFile } from "./lib/data-file.js";
 import { median } from "./lib/median.js";
+import { startRing } from "./lib/ring.js";
 import { fioNbd, NBD_PEERS, startNbdPeer } from "./lib/nbd-peers.js";
 
 export const name = "ring";
@@ -51,6 +53,7 @@ export async function run(context) {
   writeDataFile(file, FILE_SIZE);
   const contestants = [];
   try {
+    contestants.push(await startRing(file));
     await startPeers(context, file, contestants);
     const rows = [];
     for (const workload of WORKLOADS) rows.push(...(await measureWorkload(context, workload, contestants)));

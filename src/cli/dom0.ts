@@ -19,13 +19,19 @@ export function dom0Client(options: { autostart: boolean }): Dom0Client {
 /** One line for the device and one for each partition. */
 export function deviceLines(device: AttachedDevice): string[] {
   const whole = `${device.device.padEnd(14)} ${formatSize(device.size).padStart(10)}  ${device.access}  ${device.state.padEnd(10)} ${device.domain}  ${device.disk}`;
-  const partitions = device.partitions.map(
-    (partition) => `${partition.device.padEnd(14)} ${formatSize(partition.size).padStart(10)}  ${partition.name}`.trimEnd(),
+  const partitions = device.partitions.map((partition) =>
+    `${partition.device.padEnd(14)} ${formatSize(partition.size).padStart(10)}  ${partition.name}`.trimEnd(),
   );
   return [whole, ...partitions];
 }
 
 /** Prints a result: one JSON document, or lines for people. */
 export function printResult(json: boolean | undefined, document: unknown, lines: () => readonly string[]): void {
-  process.stdout.write(json ? `${JSON.stringify(document, null, 2)}\n` : lines().map((line) => `${line}\n`).join(""));
+  process.stdout.write(
+    json
+      ? `${JSON.stringify(document, null, 2)}\n`
+      : lines()
+          .map((line) => `${line}\n`)
+          .join(""),
+  );
 }

@@ -23,7 +23,8 @@ type Route = (context: ApiContext, call: Call) => Promise<unknown>;
 const ROUTES: Readonly<Record<string, Route>> = {
   "GET status": (context) => context.status(),
   "GET domains": ({ host }) => host.domains(),
-  "POST domains": ({ host }, { body }) => host.createDomain(text(body, "name"), body.blkfront === false ? { blkfront: false } : {}),
+  "POST domains": ({ host }, { body }) =>
+    host.createDomain(text(body, "name"), body.blkfront === false ? { blkfront: false } : {}),
   "DELETE domains": ({ host }, { words }) => host.destroyDomain(words[0] ?? "").then(() => ({})),
   "POST devices": ({ host }, { body }) => host.attach(attachRequest(body)),
   "DELETE devices": ({ host }, { words, query }) => {
@@ -65,7 +66,8 @@ async function readBody(request: IncomingMessage): Promise<Record<string, unknow
   let size = 0;
   for await (const chunk of request) {
     size += (chunk as Buffer).length;
-    if (size > MAX_BODY) throw new DiskError("PROTOCOL", `Cannot read the request: its body is larger than ${MAX_BODY} bytes`);
+    if (size > MAX_BODY)
+      throw new DiskError("PROTOCOL", `Cannot read the request: its body is larger than ${MAX_BODY} bytes`);
     chunks.push(chunk as Buffer);
   }
   if (size === 0) return {};
@@ -75,13 +77,17 @@ async function readBody(request: IncomingMessage): Promise<Record<string, unknow
   } catch (error) {
     throw new DiskError("PROTOCOL", "Cannot read the request: its body is no JSON", { cause: error });
   }
-  if (typeof document !== "object" || document === null || Array.isArray(document)) throw new DiskError("PROTOCOL", "Cannot read the request: its body is no JSON object");
+  if (typeof document !== "object" || document === null || Array.isArray(document))
+    throw new DiskError("PROTOCOL", "Cannot read the request: its body is no JSON object");
   return document as Record<string, unknown>;
 }
 
 function attachRequest(body: Record<string, unknown>): AttachRequest {
   const { access = "rw" } = body;
-  if (access !== "rw" && access !== "ro") throw new DiskError("UNSUPPORTED", `Cannot attach: access is ${JSON.stringify(access)}, allowed rw and ro`, { details: { usage: true } });
+  if (access !== "rw" && access !== "ro")
+    throw new DiskError("UNSUPPORTED", `Cannot attach: access is ${JSON.stringify(access)}, allowed rw and ro`, {
+      details: { usage: true },
+    });
   return {
     disk: text(body, "disk"),
     access,
@@ -92,6 +98,7 @@ function attachRequest(body: Record<string, unknown>): AttachRequest {
 
 function text(body: Record<string, unknown>, key: string): string {
   const value = body[key];
-  if (typeof value !== "string" || value === "") throw new DiskError("PROTOCOL", `Cannot read the request: ${key} is ${JSON.stringify(value)}, allowed is text`);
+  if (typeof value !== "string" || value === "")
+    throw new DiskError("PROTOCOL", `Cannot read the request: ${key} is ${JSON.stringify(value)}, allowed is text`);
   return value;
 }

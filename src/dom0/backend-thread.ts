@@ -48,7 +48,12 @@ const methods: RpcMethods = {
     platform.introduce(pages);
     const vbd = vbds.get(key(id));
     if (!vbd) throw new Error(`no disk is open for vbd ${key(id)}`);
-    const address = { frontendDomid: id.domid, ringRef: ring.ringRef, eventChannel: ring.eventChannel, abi: ABIS[ring.protocol]! };
+    const address = {
+      frontendDomid: id.domid,
+      ringRef: ring.ringRef,
+      eventChannel: ring.eventChannel,
+      abi: ABIS[ring.protocol]!,
+    };
     vbd.queue = new BlkbackQueue(platform, vbd.device, vbd.facts, address, () => loop.wake());
     loop.add(vbd.queue);
   },

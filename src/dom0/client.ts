@@ -1,11 +1,11 @@
 /** The control API, seen by a command: calls the daemon, and starts one when none runs. */
 import { request } from "node:http";
 import { DiskError } from "../errors.js";
-import { type XvdPaths, ensurePrivateDir } from "../os/xvd-paths.js";
 import { lastLineOf, startDetached } from "../os/background.js";
-import type { AttachedDevice, AttachRequest, DomainInfo, Dom0Status } from "./api-types.js";
+import { ensurePrivateDir, type XvdPaths } from "../os/xvd-paths.js";
+import type { AttachedDevice, AttachRequest, Dom0Status, DomainInfo } from "./api-types.js";
 import { controlSocket, logFile } from "./places.js";
-import { revivedError, type PlainError } from "./thread-rpc.js";
+import { type PlainError, revivedError } from "./thread-rpc.js";
 
 export interface Dom0ClientOptions {
   readonly paths: XvdPaths;
@@ -38,18 +38,24 @@ export class Dom0Client {
   async ensureRunning(): Promise<Dom0Status> {
     const running = await this.status();
     if (running) return running;
-    if (!this.#daemonCommand) throw new DiskError("NOT_FOUND", `Cannot reach Dom0: none runs in ${this.#paths.run}, start it with 'xvd dom0 start'`);
+    if (!this.#daemonCommand)
+      throw new DiskError(
+        "NOT_FOUND",
+        `Cannot reach Dom0: none runs in ${this.#paths.run}, start it with 'xvd dom0 start'`,
+      );
     ensurePrivateDir(this.#paths.home);
     const child = startDetached(this.#daemonCommand, logFile(this.#paths));
     for (let waited = 0; waited < START_TIMEOUT_MS; waited += 25) {
       const status = await this.status();
       if (status) return status;
-      if (child.exited()) break; // it may have lost a race against another start: ask once more
+      // One that lost the race against another start has said so: then that one will answer soon.
+      if (child.exited() && !lastLineOf(logFile(this.#paths)).includes("it is in use by")) break;
       await new Promise((resolve) => setTimeout(resolve, 25));
     }
-    const status = await this.status();
-    if (status) return status;
-    throw new DiskError("IO", `Cannot start Dom0: ${lastLineOf(logFile(this.#paths)) || "it said nothing"} (${logFile(this.#paths)})`);
+    throw new DiskError(
+      "IO",
+      `Cannot start Dom0: ${lastLineOf(logFile(this.#paths)) || "it said nothing"} (${logFile(this.#paths)})`,
+    );
   }
 
   domains(): Promise<DomainInfo[]> {
@@ -69,7 +75,10 @@ export class Dom0Client {
   }
 
   detach(which: string, options: { domain?: string; force?: boolean }): Promise<AttachedDevice> {
-    const query = new URLSearchParams({ ...(options.domain ? { domain: options.domain } : {}), ...(options.force ? { force: "1" } : {}) });
+    const query = new URLSearchParams({
+      ...(options.domain ? { domain: options.domain } : {}),
+      ...(options.force ? { force: "1" } : {}),
+    });
     return this.#call("DELETE", `devices/${encodeURIComponent(which)}?${query}`);
   }
 
@@ -96,16 +105,19 @@ export class Dom0Client {
 
   #request<T>(method: string, path: string, body?: unknown): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const call = request({ socketPath: controlSocket(this.#paths), method, path: `/${path}`, agent: false }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on("data", (chunk: Buffer) => chunks.push(chunk));
-        response.on("error", reject);
-        response.on("end", () => {
-          const document = JSON.parse(Buffer.concat(chunks).toString("utf8")) as T & { error?: PlainError };
-          if (response.statusCode === 200) resolve(document);
-          else reject(revivedError(document.error!));
-        });
-      });
+      const call = request(
+        { socketPath: controlSocket(this.#paths), method, path: `/${path}`, agent: false },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on("data", (chunk: Buffer) => chunks.push(chunk));
+          response.on("error", reject);
+          response.on("end", () => {
+            const document = JSON.parse(Buffer.concat(chunks).toString("utf8")) as T & { error?: PlainError };
+            if (response.statusCode === 200) resolve(document);
+            else reject(revivedError(document.error!));
+          });
+        },
+      );
       call.on("error", (error: NodeJS.ErrnoException) => reject(notRunning(this.#paths, error)));
       call.end(body === undefined ? undefined : JSON.stringify(body));
     });
@@ -114,7 +126,10 @@ export class Dom0Client {
 
 function notRunning(paths: XvdPaths, error: NodeJS.ErrnoException): Error {
   if (error.code === "ENOENT" || error.code === "ECONNREFUSED")
-    return new DiskError("NOT_FOUND", `Cannot reach Dom0: none runs in ${paths.run}`, { details: { notRunning: true }, cause: error });
+    return new DiskError("NOT_FOUND", `Cannot reach Dom0: none runs in ${paths.run}`, {
+      details: { notRunning: true },
+      cause: error,
+    });
   return new DiskError("IO", `Cannot reach Dom0 at ${controlSocket(paths)}: ${error.message}`, { cause: error });
 }
 

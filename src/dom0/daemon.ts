@@ -4,19 +4,19 @@
  * A crash loses nothing that was flushed: data goes to the disk's file itself, never through a buffer of the daemon's.
  */
 import { createServer, type Server } from "node:http";
-import { removeTree } from "../os/remove.js";
 import { DiskError } from "../errors.js";
 import { openFile } from "../os/file.js";
 import { readJsonFile, removeJsonFile, writeJsonFile } from "../os/json-file.js";
 import { lockFile } from "../os/lock.js";
-import { ensurePrivateDir, type XvdPaths } from "../os/xvd-paths.js";
+import { removeTree } from "../os/remove.js";
 import { restrictSocketFile } from "../os/socket-file.js";
+import { ensurePrivateDir, type XvdPaths } from "../os/xvd-paths.js";
 import { serveXenstoreSocket } from "../xen/platform/xenstore-socket.js";
-import type { Dom0Record, Dom0Status } from "./api-types.js";
 import { answer } from "./api.js";
-import { controlSocket, recordFile, xenstoreSocket } from "./places.js";
+import type { Dom0Record, Dom0Status } from "./api-types.js";
 import { describeFound } from "./found.js";
 import { Host } from "./host.js";
+import { controlSocket, recordFile, xenstoreSocket } from "./places.js";
 
 export interface DaemonOptions {
   readonly paths: XvdPaths;
@@ -136,7 +136,10 @@ async function lockRun(run: string): Promise<() => Promise<void>> {
 
 async function listen(server: Server, path: string): Promise<void> {
   if (Buffer.byteLength(path) > 107)
-    throw new DiskError("UNSUPPORTED", `Cannot listen on ${JSON.stringify(path)}: it has ${Buffer.byteLength(path)} bytes, allowed 107 for a socket; set XVD_RUN to a shorter path`);
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot listen on ${JSON.stringify(path)}: it has ${Buffer.byteLength(path)} bytes, allowed 107 for a socket; set XVD_RUN to a shorter path`,
+    );
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(path, resolve);

@@ -3,8 +3,8 @@
  * The partition table is read again when a connection that wrote has ended, as udev does when a writer closes a disk.
  */
 import type { BlockDevice } from "../block/device.js";
-import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
 import { type NbdServer, serveNbd } from "../nbd/server.js";
+import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
 import { vdevFromNumber } from "../xen/blkif/vdev.js";
 
 export interface GuestDiskInfo {
@@ -67,7 +67,10 @@ export class GuestDisk {
       size: this.#device.size,
       socket: `${this.#dir}/${this.#name}`,
       partitions: nodes.map(({ partition }) => this.#describePartition(partition)),
-      connections: nodes.reduce((sum, node) => sum + node.server.connectionCount(), this.#whole?.connectionCount() ?? 0),
+      connections: nodes.reduce(
+        (sum, node) => sum + node.server.connectionCount(),
+        this.#whole?.connectionCount() ?? 0,
+      ),
     };
   }
 
@@ -85,7 +88,11 @@ export class GuestDisk {
       this.#log(`${this.#name}: ${error.message}`);
       return null;
     });
-    const found = new Map((table?.partitions ?? []).filter(({ number }) => number <= MAX_GUEST_PARTITIONS).map((partition) => [partition.number, partition]));
+    const found = new Map(
+      (table?.partitions ?? [])
+        .filter(({ number }) => number <= MAX_GUEST_PARTITIONS)
+        .map((partition) => [partition.number, partition]),
+    );
     for (const [number, node] of this.#nodes) {
       if (samePlace(found.get(number), node.partition)) continue;
       this.#nodes.delete(number);
@@ -104,7 +111,10 @@ export class GuestDisk {
       path: `${this.#dir}/${name}`,
       exports: new Map([["", { device }]]),
       onConnectionClosed: ({ wrote }) => {
-        if (wrote) this.#rescan = this.#rescan.then(() => this.#scan()).catch((error: Error) => this.#log(`${name}: ${error.message}`));
+        if (wrote)
+          this.#rescan = this.#rescan
+            .then(() => this.#scan())
+            .catch((error: Error) => this.#log(`${name}: ${error.message}`));
       },
     });
   }

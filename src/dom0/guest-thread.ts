@@ -2,7 +2,7 @@
  * Entry of a guest's thread: the drivers of one domain. It reaches its own memory, what was granted to it, and nothing else.
  * Its disks are offered to the outside as NBD unix sockets, one for the whole disk and one for each partition.
  */
-import { parentPort, type MessagePort, workerData } from "node:worker_threads";
+import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { Blkfront } from "../xen/blkfront.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";

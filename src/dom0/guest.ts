@@ -50,7 +50,11 @@ export class Guest {
       store: port2,
       socketDir: options.socketDir,
     };
-    this.#worker = new Worker(new URL("./guest-thread.js", import.meta.url), { workerData, transferList: [port2], name: options.name });
+    this.#worker = new Worker(new URL("./guest-thread.js", import.meta.url), {
+      workerData,
+      transferList: [port2],
+      name: options.name,
+    });
     this.#rpc = new RpcClient(this.#worker);
     this.#worker.on("message", (message: { event?: string; message?: string }) => {
       if (message.event === "log") options.onError(`${options.name}: ${message.message}`);

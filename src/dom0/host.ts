@@ -9,8 +9,8 @@ import { stateName } from "../xen/blkif/keys.js";
 import { parseVdev, type Vdev, xvdDisk } from "../xen/blkif/vdev.js";
 import { createDomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
 import { Toolstack } from "../xen/toolstack.js";
-import { XenstoreClient } from "../xen/xenstore/client.js";
 import { createBootTree } from "../xen/xenstore/boot-tree.js";
+import { XenstoreClient } from "../xen/xenstore/client.js";
 import { Xenstored } from "../xen/xenstore/server.js";
 import { localTransport } from "../xen/xenstore/transport.js";
 import type { AttachedDevice, AttachRequest, Dom0Record, DomainInfo } from "./api-types.js";
@@ -65,7 +65,11 @@ export class Host {
   private constructor(options: HostOptions) {
     this.#options = options;
     const onError = options.onError;
-    this.#pool = new BackendPool({ dom0: this.#dom0Pages, pagesOf: (domid) => this.#guests.get(domid)?.pages, onError });
+    this.#pool = new BackendPool({
+      dom0: this.#dom0Pages,
+      pagesOf: (domid) => this.#guests.get(domid)?.pages,
+      onError,
+    });
     this.#toolstack = new Toolstack({ store: this.#store, script: this.#pool, timeoutMs: options.timeoutMs });
     this.#blkback = new Blkback({ store: this.#store, domid: 0, plane: this.#pool, onError });
   }
@@ -80,8 +84,13 @@ export class Host {
 
   async createDomain(name: string, options: DomainOptions = {}): Promise<DomainInfo> {
     if (!/^[A-Za-z0-9_.:+-]{1,64}$/.test(name) || /^\d+$/.test(name) || /^\.+$/.test(name))
-      throw new DiskError("UNSUPPORTED", `Cannot create domain ${JSON.stringify(name)}: allowed are 1..64 letters, digits and _ . : + -, not digits alone`, { details: { usage: true } });
-    if ([...this.#guests.values()].some((guest) => guest.name === name)) throw new DiskError("DENIED", `Cannot create domain ${name}: it exists already`);
+      throw new DiskError(
+        "UNSUPPORTED",
+        `Cannot create domain ${JSON.stringify(name)}: allowed are 1..64 letters, digits and _ . : + -, not digits alone`,
+        { details: { usage: true } },
+      );
+    if ([...this.#guests.values()].some((guest) => guest.name === name))
+      throw new DiskError("DENIED", `Cannot create domain ${name}: it exists already`);
     const domid = this.#takeDomid();
     await this.#boot(domid, name, options);
     this.#options.onChange();
@@ -91,7 +100,8 @@ export class Host {
   /** Ends the domain as a power cut would, then takes its devices back. */
   async destroyDomain(which: string): Promise<void> {
     const guest = this.#guest(which, "destroy");
-    if (guest.domid === 0) throw new DiskError("DENIED", "Cannot destroy Domain-0: it is the host itself, stop it with 'xvd dom0 stop'");
+    if (guest.domid === 0)
+      throw new DiskError("DENIED", "Cannot destroy Domain-0: it is the host itself, stop it with 'xvd dom0 stop'");
     await guest.destroy(this.#views);
     for (const [devid, vbd] of this.#vbds.get(guest.domid) ?? []) {
       await this.#toolstack.detach({ domid: guest.domid, devid }, vbd.vdev.name, { force: true });
@@ -111,7 +121,11 @@ export class Host {
     const vbds = this.#vbds.get(guest.domid)!;
     const vdev = request.vdev === undefined ? firstFree(vbds) : parseVdev(request.vdev);
     const taken = [...vbds.values()].find((other) => collides(other.vdev, vdev));
-    if (taken) throw new DiskError("DENIED", `Cannot attach ${request.disk} as ${vdev.name}: ${taken.disk} is attached as ${taken.vdev.name} in ${guest.name}`);
+    if (taken)
+      throw new DiskError(
+        "DENIED",
+        `Cannot attach ${request.disk} as ${vdev.name}: ${taken.disk} is attached as ${taken.vdev.name} in ${guest.name}`,
+      );
     const access = request.access ?? "rw";
     this.#refuseSharing(request.disk, access);
     vbds.set(vdev.number, { vdev, disk: request.disk, access }); // holds the number while the attach is under way
@@ -131,9 +145,14 @@ export class Host {
     const device = await this.#describeDevice(guest, devid);
     if (device.connections > 0 && !options.force) {
       const clients = `${device.connections} client${device.connections > 1 ? "s are" : " is"} connected to its sockets in ${guest.socketDir}`;
-      throw new DiskError("DENIED", `Cannot detach ${vbd.vdev.name} from ${guest.name}: it is in use, ${clients}, allowed with --force`);
+      throw new DiskError(
+        "DENIED",
+        `Cannot detach ${vbd.vdev.name} from ${guest.name}: it is in use, ${clients}, allowed with --force`,
+      );
     }
-    await this.#toolstack.detach({ domid: guest.domid, devid }, `${vbd.vdev.name} from ${guest.name}`, { force: options.force ?? false });
+    await this.#toolstack.detach({ domid: guest.domid, devid }, `${vbd.vdev.name} from ${guest.name}`, {
+      force: options.force ?? false,
+    });
     this.#vbds.get(guest.domid)!.delete(devid);
     this.#options.onChange();
     return device;
@@ -146,7 +165,12 @@ export class Host {
   /** What is attached now, for the daemon's record. */
   attached(): Dom0Record["devices"] {
     return [...this.#guests.values()].flatMap((guest) =>
-      [...this.#vbds.get(guest.domid)!.values()].map(({ vdev, disk, access }) => ({ domain: guest.name, vdev: vdev.name, disk, access })),
+      [...this.#vbds.get(guest.domid)!.values()].map(({ vdev, disk, access }) => ({
+        domain: guest.name,
+        vdev: vdev.name,
+        disk,
+        access,
+      })),
     );
   }
 
@@ -154,7 +178,9 @@ export class Host {
   async stop(): Promise<void> {
     for (const guest of [...this.#guests.values()].reverse()) {
       if (guest.domid !== 0) await this.destroyDomain(guest.name);
-      else for (const [devid, vbd] of this.#vbds.get(0)!) await this.#toolstack.detach({ domid: 0, devid }, vbd.vdev.name, { force: true });
+      else
+        for (const [devid, vbd] of this.#vbds.get(0)!)
+          await this.#toolstack.detach({ domid: 0, devid }, vbd.vdev.name, { force: true });
     }
     await this.#guests.get(0)?.destroy(this.#views);
     await this.#blkback.stop();
@@ -197,8 +223,14 @@ export class Host {
   }
 
   #guest(which: string, verb: string): Guest {
-    const guest = /^\d+$/.test(which) ? this.#guests.get(Number(which)) : [...this.#guests.values()].find(({ name }) => name === which);
-    if (!guest) throw new DiskError("NOT_FOUND", `Cannot ${verb} domain ${which}: there is none of that ${/^\d+$/.test(which) ? "id" : "name"}`);
+    const guest = /^\d+$/.test(which)
+      ? this.#guests.get(Number(which))
+      : [...this.#guests.values()].find(({ name }) => name === which);
+    if (!guest)
+      throw new DiskError(
+        "NOT_FOUND",
+        `Cannot ${verb} domain ${which}: there is none of that ${/^\d+$/.test(which) ? "id" : "name"}`,
+      );
     return guest;
   }
 
@@ -207,32 +239,55 @@ export class Host {
     for (const guest of this.#guests.values())
       for (const vbd of this.#vbds.get(guest.domid)!.values())
         if (vbd.disk === disk && (access === "rw" || vbd.access === "rw"))
-          throw new DiskError("DENIED", `Cannot attach ${disk} ${access}: it is in use as ${vbd.vdev.name} of ${guest.name} (${vbd.access}), a writer shares with nobody`);
+          throw new DiskError(
+            "DENIED",
+            `Cannot attach ${disk} ${access}: it is in use as ${vbd.vdev.name} of ${guest.name} (${vbd.access}), a writer shares with nobody`,
+          );
   }
 
   #findVbd(which: string, domain: string | undefined): { guest: Guest; devid: number; vbd: AttachedVbd } {
     const guests = domain === undefined ? [...this.#guests.values()] : [this.#guest(domain, `detach ${which} from`)];
     const name = which.replace(/^\/dev\//, "");
     const found = guests.flatMap((guest) =>
-      [...this.#vbds.get(guest.domid)!].filter(([devid, vbd]) => vbd.vdev.name === name || vbd.disk === which || String(devid) === which).map(([devid, vbd]) => ({ guest, devid, vbd })),
+      [...this.#vbds.get(guest.domid)!]
+        .filter(([devid, vbd]) => vbd.vdev.name === name || vbd.disk === which || String(devid) === which)
+        .map(([devid, vbd]) => ({ guest, devid, vbd })),
     );
     // A bare device name means Domain-0's when several domains have one.
     const chosen = found.length > 1 ? found.filter(({ guest }) => guest.domid === 0) : found;
     if (chosen.length === 1) return chosen[0]!;
-    if (found.length === 0) throw new DiskError("NOT_FOUND", `Cannot detach ${which}: no such device is attached${domain === undefined ? "" : ` to domain ${domain}`}`);
-    throw new DiskError("DENIED", `Cannot detach ${which}: it is attached to ${found.map(({ guest }) => guest.name).join(", ")}, choose with --domain`);
+    if (found.length === 0)
+      throw new DiskError(
+        "NOT_FOUND",
+        `Cannot detach ${which}: no such device is attached${domain === undefined ? "" : ` to domain ${domain}`}`,
+      );
+    throw new DiskError(
+      "DENIED",
+      `Cannot detach ${which}: it is attached to ${found.map(({ guest }) => guest.name).join(", ")}, choose with --domain`,
+    );
   }
 
   async #describeDomain(guest: Guest): Promise<DomainInfo> {
-    const devices = [...this.#vbds.get(guest.domid)!.keys()].map((devid) => this.#describeDevice(guest, devid).catch(() => undefined));
-    return { domid: guest.domid, name: guest.name, state: "running", devices: (await Promise.all(devices)).filter((device) => device !== undefined) };
+    const devices = [...this.#vbds.get(guest.domid)!.keys()].map((devid) =>
+      this.#describeDevice(guest, devid).catch(() => undefined),
+    );
+    return {
+      domid: guest.domid,
+      name: guest.name,
+      state: "running",
+      devices: (await Promise.all(devices)).filter((device) => device !== undefined),
+    };
   }
 
   async #describeDevice(guest: Guest, devid: number): Promise<AttachedDevice> {
     const id = { domid: guest.domid, devid };
     const vbd = this.#vbds.get(guest.domid)?.get(devid);
     if (!vbd) throw new DiskError("NOT_FOUND", `Cannot describe device ${devid} of ${guest.name}: it is not attached`);
-    const [{ frontend, backend }, info, statistics] = await Promise.all([this.#toolstack.states(id), guest.describe(devid), this.#pool.statistics(id)]);
+    const [{ frontend, backend }, info, statistics] = await Promise.all([
+      this.#toolstack.states(id),
+      guest.describe(devid),
+      this.#pool.statistics(id),
+    ]);
     return {
       domain: guest.name,
       domid: guest.domid,

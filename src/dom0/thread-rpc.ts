@@ -28,7 +28,9 @@ export function plainError(error: unknown): PlainError {
 }
 
 export function revivedError(error: PlainError): Error {
-  return error.code === "INTERNAL" ? new Error(error.message) : new DiskError(error.code, error.message, { details: error.details });
+  return error.code === "INTERNAL"
+    ? new Error(error.message)
+    : new DiskError(error.code, error.message, { details: error.details });
 }
 
 /** Calls the other side. After `failAll` every call, also one under way, is rejected. */
@@ -75,7 +77,11 @@ export class RpcServer {
   readonly #methods: RpcMethods;
   readonly #around: (run: () => unknown) => Promise<unknown>;
 
-  constructor(port: MessagePort, methods: RpcMethods, around: (run: () => unknown) => Promise<unknown> = async (run) => run()) {
+  constructor(
+    port: MessagePort,
+    methods: RpcMethods,
+    around: (run: () => unknown) => Promise<unknown> = async (run) => run(),
+  ) {
     this.#port = port;
     this.#methods = methods;
     this.#around = around;

@@ -1,7 +1,9 @@
 /** Programs that outlive the command that starts them. */
 import { spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statSync } from "node:fs";
 import { fromErrno } from "../errors.js";
+
+const MAX_LOG = 1 << 20;
 
 export interface BackgroundProgram {
   readonly pid: number | undefined;
@@ -9,12 +11,13 @@ export interface BackgroundProgram {
   exited(): boolean;
 }
 
-/** Starts a program in a session of its own, without a terminal; what it says goes to `log`, which is emptied first. */
+/** Starts a program in a session of its own, without a terminal; what it says is added to `log`, which starts anew above 1 MiB. */
 export function startDetached(command: readonly string[], log: string): BackgroundProgram {
   const [program, ...args] = command;
   let fd: number;
   try {
-    fd = openSync(log, "w", 0o600);
+    const full = (statSync(log, { throwIfNoEntry: false })?.size ?? 0) > MAX_LOG;
+    fd = openSync(log, full ? "w" : "a", 0o600);
   } catch (error) {
     throw fromErrno(`write ${JSON.stringify(log)}`, error);
   }

@@ -5,7 +5,7 @@
  * What a guest sends is answered, never thrown; an impossible ring index stops this ring for good.
  */
 import type { BlockDevice } from "../block/device.js";
-import { type BlkifAbi, BLKIF_OP, BLKIF_RSP } from "./blkif/layout.js";
+import { BLKIF_OP, BLKIF_RSP, type BlkifAbi } from "./blkif/layout.js";
 import { BlkifRequest, type VbdLimits } from "./blkif/request.js";
 import type { XenPlatform } from "./platform/platform.js";
 import { BackRing } from "./ring.js";
@@ -121,11 +121,12 @@ export class BlkbackQueue implements VcpuWork {
     let status = request.parse(this.#slot, this.#address.abi, this.#limits);
     if (status === BLKIF_RSP.OKAY && request.segments > 0) status = this.#mapSegments(request);
     this.inFlight++;
-    if (status !== BLKIF_RSP.OKAY) return this.#finish(request, status);
-    this.#execute(request).then(
-      () => this.#finish(request, BLKIF_RSP.OKAY),
-      () => this.#finish(request, BLKIF_RSP.ERROR),
-    );
+    if (status !== BLKIF_RSP.OKAY) this.#finish(request, status);
+    else
+      this.#execute(request).then(
+        () => this.#finish(request, BLKIF_RSP.OKAY),
+        () => this.#finish(request, BLKIF_RSP.ERROR),
+      );
   }
 
   #execute(request: BlkifRequest): Promise<unknown> {
@@ -213,7 +214,9 @@ export class BlkbackQueue implements VcpuWork {
 function mapRing(platform: XenPlatform, address: RingAddress): number {
   const handle = platform.foreign.map(address.frontendDomid, address.ringRef, true);
   if (handle >= 0) return handle;
-  throw new RingError(`mapping ring-ref ${address.ringRef} of domain ${address.frontendDomid} failed with grant status ${handle}`);
+  throw new RingError(
+    `mapping ring-ref ${address.ringRef} of domain ${address.frontendDomid} failed with grant status ${handle}`,
+  );
 }
 
 /** Told to the frontend through xenstore as the reason for closing. */

@@ -8,8 +8,9 @@
  * 4, 2        5          let the ring go, 5
  * 4, 5, 2     6, gone    let the ring go, 6; back to 2 when the frontend starts again while online
  */
-import { ABIS, DEFAULT_PROTOCOL, VDISK } from "./blkif/layout.js";
+
 import { domainPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
+import { ABIS, DEFAULT_PROTOCOL, VDISK } from "./blkif/layout.js";
 import { Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
 import type { XenstoreClient } from "./xenstore/client.js";
 
@@ -66,14 +67,18 @@ export class Blkback {
   constructor(options: BlkbackOptions) {
     this.#options = options;
     this.#root = `${domainPath(options.domid)}/backend/vbd`;
-    this.#events = new Coalescer((key) => this.#reconcile(key), (key, error) => options.onError(`vbd ${key}: ${(error as Error).message}`));
+    this.#events = new Coalescer(
+      (key) => this.#reconcile(key),
+      (key, error) => options.onError(`vbd ${key}: ${(error as Error).message}`),
+    );
   }
 
   async start(): Promise<void> {
     this.#unwatch = await this.#options.store.watch(this.#root, "blkback", (path) => {
       const [domid, devid] = path.slice(this.#root.length + 1).split("/");
       if (domid && devid && isNumber(domid) && isNumber(devid)) this.#events.schedule(`${domid}/${devid}`);
-      else if (domid && isNumber(domid)) for (const key of this.#vbds.keys()) if (key.startsWith(`${domid}/`)) this.#events.schedule(key);
+      else if (domid && isNumber(domid))
+        for (const key of this.#vbds.keys()) if (key.startsWith(`${domid}/`)) this.#events.schedule(key);
     });
   }
 
@@ -125,7 +130,8 @@ export class Blkback {
         if (frontend === S.Initialised || frontend === S.Connected) return this.#connect(vbd);
         break;
       case S.Closed:
-        if (frontend === S.Initialising && (await store.readOrNull(`${vbd.dir}/online`)) === "1") return switchState(store, vbd.dir, S.InitWait);
+        if (frontend === S.Initialising && (await store.readOrNull(`${vbd.dir}/online`)) === "1")
+          return switchState(store, vbd.dir, S.InitWait);
         return;
     }
     if (frontend === S.Closing && own !== S.Closing) {
@@ -156,12 +162,18 @@ export class Blkback {
     // A stale key of an earlier driver must not be consulted: the presence of `ring-page-order` decides the naming.
     for (const unsupported of ["ring-page-order", "multi-queue-num-queues"]) {
       const value = await read(unsupported);
-      if (value !== null && value !== "0" && value !== "1") throw new Error(`${unsupported} is ${value}, this backend offers one queue of one page`);
+      if (value !== null && value !== "0" && value !== "1")
+        throw new Error(`${unsupported} is ${value}, this backend offers one queue of one page`);
     }
     const ringRef = await read((await read("ring-page-order")) === null ? "ring-ref" : "ring-ref0");
     const protocol = (await read("protocol")) ?? DEFAULT_PROTOCOL;
-    if (!ABIS[protocol]) throw new Error(`protocol is ${JSON.stringify(protocol)}, allowed ${Object.keys(ABIS).join(" ")}`);
-    return { ringRef: keyNumber("ring-ref", ringRef), eventChannel: keyNumber("event-channel", await read("event-channel")), protocol };
+    if (!ABIS[protocol])
+      throw new Error(`protocol is ${JSON.stringify(protocol)}, allowed ${Object.keys(ABIS).join(" ")}`);
+    return {
+      ringRef: keyNumber("ring-ref", ringRef),
+      eventChannel: keyNumber("event-channel", await read("event-channel")),
+      protocol,
+    };
   }
 
   async #disconnect(vbd: Vbd): Promise<void> {
@@ -183,7 +195,9 @@ function connectKeys(facts: DiskFacts): Record<string, number> {
     "feature-flush-cache": facts.writable ? 1 : 0,
     "feature-barrier": 0,
     "feature-discard": facts.canDiscard ? 1 : 0,
-    ...(facts.canDiscard ? { "discard-granularity": facts.discardGranularity, "discard-alignment": 0, "discard-secure": 0 } : {}),
+    ...(facts.canDiscard
+      ? { "discard-granularity": facts.discardGranularity, "discard-alignment": 0, "discard-secure": 0 }
+      : {}),
     "feature-persistent": 0,
     sectors: Math.floor(facts.size / 512),
     info: facts.writable ? 0 : VDISK.READONLY,
@@ -193,7 +207,8 @@ function connectKeys(facts: DiskFacts): Record<string, number> {
 }
 
 function keyNumber(key: string, text: string | null): number {
-  if (text === null || !/^\d{1,10}$/.test(text)) throw new Error(`${key} is ${text === null ? "missing" : JSON.stringify(text)}, allowed a decimal number`);
+  if (text === null || !/^\d{1,10}$/.test(text))
+    throw new Error(`${key} is ${text === null ? "missing" : JSON.stringify(text)}, allowed a decimal number`);
   return Number(text);
 }
 

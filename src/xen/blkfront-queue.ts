@@ -5,7 +5,15 @@
  * A response is copied before it is looked at; one that contradicts what was asked disables the device for good.
  */
 import { DiskError } from "../errors.js";
-import { ABIS, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, NATIVE_PROTOCOL, SECTOR, SECTORS_PER_PAGE } from "./blkif/layout.js";
+import {
+  ABIS,
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  BLKIF_OP,
+  BLKIF_RSP,
+  NATIVE_PROTOCOL,
+  SECTOR,
+  SECTORS_PER_PAGE,
+} from "./blkif/layout.js";
 import { type OwnPages, PAGE_SIZE, type XenPlatform } from "./platform/platform.js";
 import { FrontRing } from "./ring.js";
 import type { VcpuWork } from "./vcpu-loop.js";
@@ -68,7 +76,11 @@ export class BlkfrontQueue implements VcpuWork {
     events.listen(this.eventChannel, () => this.#takeResponses());
     for (let i = 0; i < this.#ring.size; i++) {
       const pages = grants.allocatePages(BLKIF_MAX_SEGMENTS_PER_REQUEST);
-      this.#slots.push({ pages, refs: Array.from({ length: pages.count }, () => grants.reserveRef()), request: undefined });
+      this.#slots.push({
+        pages,
+        refs: Array.from({ length: pages.count }, () => grants.reserveRef()),
+        request: undefined,
+      });
       this.#freeSlots.push(this.#ring.size - 1 - i);
     }
   }
@@ -120,10 +132,11 @@ export class BlkfrontQueue implements VcpuWork {
     const { grants, events } = this.#platform;
     events.close(this.eventChannel);
     // A page that the backend still maps is leaked on purpose: it must never be used for anything else.
-    for (const slot of this.#slots) if (slot.refs.every((ref) => grants.clearAccess(ref))) {
-      for (const ref of slot.refs) grants.releaseRef(ref);
-      grants.freePages(slot.pages);
-    }
+    for (const slot of this.#slots)
+      if (slot.refs.every((ref) => grants.clearAccess(ref))) {
+        for (const ref of slot.refs) grants.releaseRef(ref);
+        grants.freePages(slot.pages);
+      }
     if (grants.endAccess(this.ringRef)) grants.freePages(this.#ringPages);
     this.#slots.length = 0;
   }
@@ -135,7 +148,12 @@ export class BlkfrontQueue implements VcpuWork {
       const operation: Operation = { code, buffer, left: requests, status: BLKIF_RSP.OKAY, resolve, reject };
       for (let i = 0; i < requests; i++) {
         const from = i * MAX_REQUEST_BYTES;
-        this.#waiting.push({ operation, offset: offset + from, length: buffer ? Math.min(MAX_REQUEST_BYTES, length - from) : length, from });
+        this.#waiting.push({
+          operation,
+          offset: offset + from,
+          length: buffer ? Math.min(MAX_REQUEST_BYTES, length - from) : length,
+          from,
+        });
       }
       this.#pump();
     });
@@ -144,7 +162,8 @@ export class BlkfrontQueue implements VcpuWork {
   /** Fills free slots. They are pushed together once the callers of this turn have all had their say. */
   #pump(): void {
     let taken = 0;
-    while (taken < this.#waiting.length && this.#freeSlots.length > 0) this.#put(this.#freeSlots.pop()!, this.#waiting[taken++]!);
+    while (taken < this.#waiting.length && this.#freeSlots.length > 0)
+      this.#put(this.#freeSlots.pop()!, this.#waiting[taken++]!);
     if (taken === 0) return;
     this.#waiting = taken === this.#waiting.length ? [] : this.#waiting.slice(taken);
     if (this.#pushScheduled) return;
@@ -203,7 +222,8 @@ export class BlkfrontQueue implements VcpuWork {
     const request = slot?.request;
     if (!slot || !request) throw forged(`id ${id} belongs to no outstanding request`);
     const { operation } = request;
-    if ((response[2]! & 0xff) !== operation.code) throw forged(`operation is ${response[2]! & 0xff}, asked was ${operation.code}`);
+    if ((response[2]! & 0xff) !== operation.code)
+      throw forged(`operation is ${response[2]! & 0xff}, asked was ${operation.code}`);
     const status = response[2]! >> 16;
     if (operation.buffer) this.#takeBack(slot, request, status);
     slot.request = undefined;
@@ -216,7 +236,8 @@ export class BlkfrontQueue implements VcpuWork {
   #takeBack(slot: Slot, request: Request, status: number): void {
     const segments = Math.ceil(request.length / PAGE_SIZE);
     for (let i = 0; i < segments; i++)
-      if (!this.#platform.grants.clearAccess(slot.refs[i]!)) throw forged(`it answered while it still had page ${i} mapped`);
+      if (!this.#platform.grants.clearAccess(slot.refs[i]!))
+        throw forged(`it answered while it still had page ${i} mapped`);
     const { code, buffer } = request.operation;
     if (code !== BLKIF_OP.READ || status !== BLKIF_RSP.OKAY) return;
     const { bytes } = slot.pages;
@@ -225,17 +246,26 @@ export class BlkfrontQueue implements VcpuWork {
 
   #settle(operation: Operation, status: number): void {
     if (status === BLKIF_RSP.EOPNOTSUPP && operation.code === BLKIF_OP.FLUSH_DISKCACHE) this.#flushSupported = false;
-    else if (status === BLKIF_RSP.EOPNOTSUPP && operation.code === BLKIF_OP.DISCARD) operation.status = BLKIF_RSP.OKAY; // a hint
+    else if (status === BLKIF_RSP.EOPNOTSUPP && operation.code === BLKIF_OP.DISCARD)
+      operation.status = BLKIF_RSP.OKAY; // a hint
     else if (status !== BLKIF_RSP.OKAY) operation.status = status;
     if (--operation.left > 0) return;
     if (operation.status === BLKIF_RSP.OKAY) operation.resolve();
-    else operation.reject(new DiskError("IO", `Cannot ${VERBS[operation.code]} the device: the backend answered status ${operation.status}`));
+    else
+      operation.reject(
+        new DiskError(
+          "IO",
+          `Cannot ${VERBS[operation.code]} the device: the backend answered status ${operation.status}`,
+        ),
+      );
   }
 
   #disable(reason: DiskError): void {
     if (this.failure) return;
     this.failure = reason;
-    const lost = new Set([...this.#slots.map((slot) => slot.request), ...this.#waiting].map((request) => request?.operation));
+    const lost = new Set(
+      [...this.#slots.map((slot) => slot.request), ...this.#waiting].map((request) => request?.operation),
+    );
     this.#waiting = [];
     for (const slot of this.#slots) slot.request = undefined;
     this.inFlight = 0;

@@ -3,10 +3,10 @@
  * toolstack put below `device/vbd`, offers a ring, and turns a connected one into a block device.
  */
 import { type BlockDevice, defineDevice } from "../block/device.js";
-import { VDISK } from "./blkif/layout.js";
-import { domainPath, XENBUS_STATE } from "./blkif/keys.js";
-import { vdevFromNumber } from "./blkif/vdev.js";
 import { BlkfrontQueue } from "./blkfront-queue.js";
+import { domainPath, XENBUS_STATE } from "./blkif/keys.js";
+import { VDISK } from "./blkif/layout.js";
+import { vdevFromNumber } from "./blkif/vdev.js";
 import type { XenPlatform } from "./platform/platform.js";
 import type { VcpuLoop } from "./vcpu-loop.js";
 import { Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
@@ -41,7 +41,10 @@ export class Blkfront {
   constructor(options: BlkfrontOptions) {
     this.#options = options;
     this.#root = `${domainPath(options.platform.domid)}/device/vbd`;
-    this.#events = new Coalescer((key) => this.#reconcile(key), (key, error) => options.onError(`vbd ${key}: ${(error as Error).message}`));
+    this.#events = new Coalescer(
+      (key) => this.#reconcile(key),
+      (key, error) => options.onError(`vbd ${key}: ${(error as Error).message}`),
+    );
   }
 
   async start(): Promise<void> {
@@ -93,9 +96,19 @@ export class Blkfront {
   async #connect(vbd: Vbd): Promise<void> {
     const { store, loop } = this.#options;
     const number = async (key: string) => Number((await store.readOrNull(`${vbd.backendDir}/${key}`)) ?? Number.NaN);
-    const facts = { sectors: await number("sectors"), sectorSize: await number("sector-size"), info: await number("info") };
+    const facts = {
+      sectors: await number("sectors"),
+      sectorSize: await number("sector-size"),
+      info: await number("info"),
+    };
     const valid = Number.isSafeInteger(facts.sectors * 512) && (facts.sectorSize === 512 || facts.sectorSize === 4096);
-    if (!valid) return deviceFatal(store, domainPath(this.#options.platform.domid), vbd.dir, "reading the backend's sectors and sector-size");
+    if (!valid)
+      return deviceFatal(
+        store,
+        domainPath(this.#options.platform.domid),
+        vbd.dir,
+        "reading the backend's sectors and sector-size",
+      );
     const canDiscard = (await number("feature-discard")) === 1;
     vbd.device = frontendDevice(vbd.devid, vbd.queue!, { ...facts, canDiscard });
     loop.add(vbd.queue!);

@@ -72,8 +72,11 @@ export class FrontRing {
   takeResponses(each: (response: Int32Array) => void): number {
     const rspProd = Atomics.load(this.#words, RSP_PROD) >>> 0;
     const count = (rspProd - this.#rspCons) >>> 0;
-    if (count > ((this.#reqProdPvt - this.#rspCons) >>> 0))
-      throw new DiskError("PROTOCOL", `Cannot read the ring: the backend published ${count} responses, ${(this.#reqProdPvt - this.#rspCons) >>> 0} are outstanding`);
+    if (count > (this.#reqProdPvt - this.#rspCons) >>> 0)
+      throw new DiskError(
+        "PROTOCOL",
+        `Cannot read the ring: the backend published ${count} responses, ${(this.#reqProdPvt - this.#rspCons) >>> 0} are outstanding`,
+      );
     for (let i = 0; i < count; i++) {
       copySlot(this.#words, FIRST_SLOT + (this.#rspCons & (this.size - 1)) * this.#slotWords, this.#response);
       this.#rspCons = (this.#rspCons + 1) >>> 0;
@@ -116,7 +119,11 @@ export class BackRing {
   #available(): number {
     const reqProd = Atomics.load(this.#words, REQ_PROD) >>> 0;
     const ahead = (reqProd - this.#rspProdPvt) >>> 0;
-    if (ahead > this.size) throw new DiskError("PROTOCOL", `Cannot read the ring: the frontend published ${ahead} requests, allowed ${this.size}`);
+    if (ahead > this.size)
+      throw new DiskError(
+        "PROTOCOL",
+        `Cannot read the ring: the frontend published ${ahead} requests, allowed ${this.size}`,
+      );
     return (reqProd - this.#reqCons) >>> 0;
   }
 

@@ -4,9 +4,9 @@
  * Decisions come from its own record below /libxl, never from what a guest may write (XSA-175, XSA-178).
  */
 import { DiskError } from "../errors.js";
+import type { VbdId } from "./blkback.js";
 import { backendPath, domainPath, frontendPath, libxlPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
 import type { Vdev } from "./blkif/vdev.js";
-import type { VbdId } from "./blkback.js";
 import { describeStates, readState, switchState, waitForState } from "./xenbus.js";
 import type { StoreTransaction, XenstoreClient } from "./xenstore/client.js";
 
@@ -50,10 +50,16 @@ export class Toolstack {
     const own = [`n${domid}`];
     await this.#store.transaction(async (tx) => {
       await this.#mkdir(home, readable, tx);
-      const keys = { name, domid, "memory/target": Math.floor(memory / 1024), "memory/static-max": Math.floor(memory / 1024) };
+      const keys = {
+        name,
+        domid,
+        "memory/target": Math.floor(memory / 1024),
+        "memory/static-max": Math.floor(memory / 1024),
+      };
       for (const [key, value] of Object.entries(keys)) await this.#store.write(`${home}/${key}`, String(value), tx);
       for (const dir of ["device", "device/vbd", "control"]) await this.#mkdir(`${home}/${dir}`, readable, tx);
-      for (const dir of ["data", "drivers", "feature", "attr", "error", "control/shutdown"]) await this.#mkdir(`${home}/${dir}`, own, tx);
+      for (const dir of ["data", "drivers", "feature", "attr", "error", "control/shutdown"])
+        await this.#mkdir(`${home}/${dir}`, own, tx);
       await this.#mkdir(`/libxl/${domid}`, ["n0"], tx);
       await this.#store.write(`/libxl/${domid}/type`, "pv", tx);
     });
@@ -61,7 +67,8 @@ export class Toolstack {
 
   async removeDomainTree(domid: number): Promise<void> {
     await this.#store.transaction(async (tx) => {
-      for (const dir of [domainPath(domid), `/libxl/${domid}`, `${domainPath(0)}/backend/vbd/${domid}`]) await this.#remove(dir, tx);
+      for (const dir of [domainPath(domid), `/libxl/${domid}`, `${domainPath(0)}/backend/vbd/${domid}`])
+        await this.#remove(dir, tx);
     });
   }
 
@@ -69,7 +76,10 @@ export class Toolstack {
   async attach(domid: number, spec: VbdSpec): Promise<void> {
     const id = { domid, devid: spec.vdev.number };
     if ((await this.#store.readOrNull(`${libxlPath(domid, id.devid)}/frontend`)) !== null)
-      throw new DiskError("DENIED", `Cannot attach ${spec.vdev.name}: domain ${domid} has a device of that number already`);
+      throw new DiskError(
+        "DENIED",
+        `Cannot attach ${spec.vdev.name}: domain ${domid} has a device of that number already`,
+      );
     try {
       await this.#createDirectories(id, spec);
       await this.#waitBackendReady(id, spec);
@@ -87,10 +97,18 @@ export class Toolstack {
     const backend = backendPath(0, id.domid, id.devid);
     if (options.force) return this.#takeBack(id);
     await switchState(this.#store, backend, XENBUS_STATE.Closing, { online: 0 });
-    const state = await waitForState(this.#store, backend, [XENBUS_STATE.Closed, XENBUS_STATE.Unknown], this.#timeoutMs);
+    const state = await waitForState(
+      this.#store,
+      backend,
+      [XENBUS_STATE.Closed, XENBUS_STATE.Unknown],
+      this.#timeoutMs,
+    );
     if (state === XENBUS_STATE.Closed || state === XENBUS_STATE.Unknown) return this.#takeBack(id);
     const states = describeStates(await readState(this.#store, frontendPath(id.domid, id.devid)), state);
-    throw new DiskError("IO", `Cannot detach ${name}: ${states} after ${this.#timeoutMs / 1000} s, allowed with --force`);
+    throw new DiskError(
+      "IO",
+      `Cannot detach ${name}: ${states} after ${this.#timeoutMs / 1000} s, allowed with --force`,
+    );
   }
 
   /** States of both ends. */
@@ -140,7 +158,8 @@ export class Toolstack {
   async #waitBackendReady(id: VbdId, spec: VbdSpec): Promise<void> {
     const backend = backendPath(0, id.domid, id.devid);
     const state = await waitForState(this.#store, backend, [XENBUS_STATE.InitWait], this.#timeoutMs);
-    if (state !== XENBUS_STATE.InitWait) throw await this.#stuck(id, spec, "waiting for the backend to offer itself (InitWait)");
+    if (state !== XENBUS_STATE.InitWait)
+      throw await this.#stuck(id, spec, "waiting for the backend to offer itself (InitWait)");
   }
 
   async #publishDisk(id: VbdId, opened: { physicalDevice: string; path: string }): Promise<void> {
@@ -159,7 +178,8 @@ export class Toolstack {
     ] as const) {
       const ended = [XENBUS_STATE.Connected, XENBUS_STATE.Closing, XENBUS_STATE.Closed];
       const state = await waitForState(this.#store, dir, ended, this.#timeoutMs);
-      if (state !== XENBUS_STATE.Connected) throw await this.#stuck(id, spec, `waiting for the ${other} to be Connected`);
+      if (state !== XENBUS_STATE.Connected)
+        throw await this.#stuck(id, spec, `waiting for the ${other} to be Connected`);
     }
   }
 
@@ -167,9 +187,13 @@ export class Toolstack {
     const { frontend, backend } = await this.states(id);
     const reason = await this.#store.readOrNull(`${domainPath(0)}/error/backend/vbd/${id.domid}/${id.devid}/error`);
     const why = reason ? `, ${reason.replace(/^\d+ /, "")}` : "";
-    return new DiskError("IO", `Cannot attach ${spec.vdev.name} to domain ${id.domid}: ${step}, ${describeStates(frontend, backend)}${why}`, {
-      details: { domid: id.domid, vdev: spec.vdev.name, frontend, backend },
-    });
+    return new DiskError(
+      "IO",
+      `Cannot attach ${spec.vdev.name} to domain ${id.domid}: ${step}, ${describeStates(frontend, backend)}${why}`,
+      {
+        details: { domid: id.domid, vdev: spec.vdev.name, frontend, backend },
+      },
+    );
   }
 
   /** The frontend's directory first: its driver sees the device go; then the backend's ring, then the disk itself. */
@@ -181,7 +205,12 @@ export class Toolstack {
     await this.#script.remove(id);
   }
 
-  async #fill(dir: string, permissions: readonly string[], keys: Readonly<Record<string, string | number>>, tx: StoreTransaction): Promise<void> {
+  async #fill(
+    dir: string,
+    permissions: readonly string[],
+    keys: Readonly<Record<string, string | number>>,
+    tx: StoreTransaction,
+  ): Promise<void> {
     await this.#mkdir(dir, permissions, tx);
     for (const [key, value] of Object.entries(keys)) await this.#store.write(`${dir}/${key}`, String(value), tx);
   }

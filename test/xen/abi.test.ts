@@ -19,7 +19,8 @@ test.each([
   const { size, ...fields } = abi.structs[name];
   expect(table.size).toBe(size);
   const ours = table.fields as Record<string, { offset: number }>;
-  for (const [field, offset] of Object.entries(fields)) expect([field, ours[camel(field)]?.offset]).toEqual([field, offset]);
+  for (const [field, offset] of Object.entries(fields))
+    expect([field, ours[camel(field)]?.offset]).toEqual([field, offset]);
 });
 
 test("response", () => {
@@ -30,19 +31,31 @@ test("response", () => {
 
 test("shared_info", () => {
   const { evtchn_pending, evtchn_mask, vcpu_info_size, pending_sel } = abi.structs.shared_info;
-  expect(SHARED_INFO).toMatchObject({ evtchnPending: evtchn_pending, evtchnMask: evtchn_mask, vcpuInfoSize: vcpu_info_size, pendingSel: pending_sel });
+  expect(SHARED_INFO).toMatchObject({
+    evtchnPending: evtchn_pending,
+    evtchnMask: evtchn_mask,
+    vcpuInfoSize: vcpu_info_size,
+    pendingSel: pending_sel,
+  });
 });
 
 test("numbers", () => {
   const { constants } = abi;
   for (const [name, value] of Object.entries(blkif.BLKIF_OP)) expect(constants[`BLKIF_OP_${name}`]).toBe(value);
   for (const [name, value] of Object.entries(blkif.BLKIF_RSP)) expect(constants[`BLKIF_RSP_${name}`]).toBe(value);
-  for (const [name, value] of Object.entries(GNTST)) if (`GNTST_${name}` in constants) expect(constants[`GNTST_${name}`]).toBe(value);
+  for (const [name, value] of Object.entries(GNTST))
+    if (`GNTST_${name}` in constants) expect(constants[`GNTST_${name}`]).toBe(value);
   expect(blkif.BLKIF_MAX_SEGMENTS_PER_REQUEST).toBe(constants.BLKIF_MAX_SEGMENTS_PER_REQUEST);
 });
 
 test("slots of a ring of 1 to 16 pages, both ABIs", () => {
   expect(ringSize(4096, 112)).toBe(abi.ring_size_64);
-  for (const [pages, slots] of [[1, 32], [2, 64], [4, 128], [8, 256], [16, 512]] as const)
+  for (const [pages, slots] of [
+    [1, 32],
+    [2, 64],
+    [4, 128],
+    [8, 256],
+    [16, 512],
+  ] as const)
     for (const stride of [112, 108]) expect(ringSize(pages * 4096, stride)).toBe(slots);
 });

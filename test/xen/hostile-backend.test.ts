@@ -15,7 +15,10 @@ function rawBackend() {
     queue,
     dom0,
     view,
-    request: (index: number) => ({ id: view.getUint32(64 + index * 112 + 8, true), gref: view.getUint32(64 + index * 112 + 24, true) }),
+    request: (index: number) => ({
+      id: view.getUint32(64 + index * 112 + 8, true),
+      gref: view.getUint32(64 + index * 112 + 24, true),
+    }),
     respond(id: number, op: number, status: number, idHigh = 0) {
       const at = 64 + (produced & 31) * 112;
       view.setUint32(at, id, true);
@@ -54,10 +57,13 @@ test.each<[string, Parameters<typeof oneRead>[0]]>([
   ["another operation", (backend, id) => backend.respond(id, 1, 0)],
   ["more responses than requests", (backend) => backend.view.setUint32(8, 2, true)],
   ["an index far away", (backend) => backend.view.setUint32(8, 0x8000_0000, true)],
-  ["an answer while the page is still mapped", (backend, id, gref) => {
-    backend.dom0.foreign.map(1, gref, true);
-    backend.respond(id, 0, 0);
-  }],
+  [
+    "an answer while the page is still mapped",
+    (backend, id, gref) => {
+      backend.dom0.foreign.map(1, gref, true);
+      backend.respond(id, 0, 0);
+    },
+  ],
 ])("%s disables the device", async (_what, lie) => {
   const { backend, reading, into } = await oneRead(lie);
   await expect(reading).rejects.toMatchObject({ code: "PROTOCOL" });

@@ -35,7 +35,13 @@ function rawFrontend(options: { writable?: boolean; abi?: BlkifAbi; sectorSize?:
   const eventChannel = guest.events.allocUnbound(0);
   const device = memory;
   const connect = () =>
-    new BlkbackQueue(dom0, device, limitsOf(device, options.sectorSize), { frontendDomid: 1, ringRef, eventChannel, abi }, () => {});
+    new BlkbackQueue(
+      dom0,
+      device,
+      limitsOf(device, options.sectorSize),
+      { frontendDomid: 1, ringRef, eventChannel, abi },
+      () => {},
+    );
   let produced = start;
   const put = ({ op, segments = [], nrSegments, sector = 0n, nrSectors, id = 7n }: Slot) => {
     const at = 64 + (produced & 31) * abi.stride;
@@ -55,7 +61,12 @@ function rawFrontend(options: { writable?: boolean; abi?: BlkifAbi; sectorSize?:
   };
   const response = (index: number) => {
     const at = 64 + (index & 31) * abi.stride;
-    return { id: view.getBigUint64(at, true), op: view.getUint8(at + 8), pad: view.getUint8(at + 9), status: view.getInt16(at + 10, true) };
+    return {
+      id: view.getBigUint64(at, true),
+      op: view.getUint8(at + 8),
+      pad: view.getUint8(at + 9),
+      status: view.getInt16(at + 10, true),
+    };
   };
   return { dom0, guest, memory, view, data, connect, put, response, rspProd: () => view.getUint32(8, true) };
 }
@@ -141,7 +152,9 @@ describe.each(Object.values(ABIS).map((abi) => [abi.protocol, abi] as const))("%
 
   test("a request that fails in its last segment writes none of it", async () => {
     front.data.bytes.fill(1);
-    expect(await verdict({ op: 1, segments: [seg(), { gref: granted(1), first: 4, last: 1 }], sector: 0n })).toBe(ERROR);
+    expect(await verdict({ op: 1, segments: [seg(), { gref: granted(1), first: 4, last: 1 }], sector: 0n })).toBe(
+      ERROR,
+    );
     const untouched = new Uint8Array(4096);
     await front.memory.read(0, untouched);
     expect(untouched.every((byte) => byte === 0)).toBe(true);
@@ -215,7 +228,13 @@ test("each slot is read once: a change after the copy does not matter", async ()
   page.bytes.set(new Uint8Array(front.view.buffer, front.view.byteOffset, 4096));
   front.view = new DataView(page.bytes.buffer, page.bytes.byteOffset, 4096);
   const ringRef = front.guest.grants.grantAccess(0, page.firstFrame, false);
-  back = new BlkbackQueue(front.dom0, spy, limitsOf(spy), { frontendDomid: 1, ringRef, eventChannel, abi: ABIS["x86_64-abi"]! }, () => {});
+  back = new BlkbackQueue(
+    front.dom0,
+    spy,
+    limitsOf(spy),
+    { frontendDomid: 1, ringRef, eventChannel, abi: ABIS["x86_64-abi"]! },
+    () => {},
+  );
   const { view } = front;
   view.setUint8(64, 0);
   view.setUint8(65, 1);

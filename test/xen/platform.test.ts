@@ -55,7 +55,8 @@ describe("grants", () => {
     expect(dom0.foreign.map(1, forOther, false)).toBe(GNTST.general_error);
     expect(dom0.foreign.map(1, beyond, false)).toBe(GNTST.bad_page);
     expect(dom0.foreign.map(1, negative, false)).toBe(GNTST.bad_page);
-    for (const ref of [-1, 32768, 2 ** 31, 1.5, Number.NaN]) expect(dom0.foreign.map(1, ref, false)).toBe(GNTST.bad_gntref);
+    for (const ref of [-1, 32768, 2 ** 31, 1.5, Number.NaN])
+      expect(dom0.foreign.map(1, ref, false)).toBe(GNTST.bad_gntref);
     for (const handle of [0, 1, -1, 99]) expect(dom0.foreign.unmap(handle)).toBe(GNTST.bad_handle);
     expect(dom0.foreign.mapped).toBe(0);
     for (const ref of [readonly, forOther, beyond, negative]) expect(guest.grants.endAccess(ref)).toBe(true);
@@ -90,11 +91,14 @@ describe("grants", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(3), fc.boolean(), fc.boolean()), { maxLength: 60 }), (steps) => {
         const { dom0, guest, flags } = setUp();
-        const refs = [0, 1, 2, 3].map(() => guest.grants.grantAccess(0, guest.grants.allocatePages(1).firstFrame, false));
+        const refs = [0, 1, 2, 3].map(() =>
+          guest.grants.grantAccess(0, guest.grants.allocatePages(1).firstFrame, false),
+        );
         const held: { ref: number; writable: boolean; handle: number }[] = [];
         for (const [which, writable, map] of steps) {
           if (map) held.push({ ref: refs[which]!, writable, handle: dom0.foreign.map(1, refs[which]!, writable) });
-          else if (held.length > 0) expect(dom0.foreign.unmap(held.splice(which % held.length, 1)[0]!.handle)).toBe(GNTST.okay);
+          else if (held.length > 0)
+            expect(dom0.foreign.unmap(held.splice(which % held.length, 1)[0]!.handle)).toBe(GNTST.okay);
           for (const ref of refs) {
             const mine = held.filter((mapping) => mapping.ref === ref);
             const expected = (mine.length > 0 ? READING : 0) | (mine.some((mapping) => mapping.writable) ? WRITING : 0);

@@ -1,7 +1,7 @@
 /** blkfront and blkback of two simulated domains in one thread, over real rings and grants. */
 import type { BlockDevice } from "#src/block/device.js";
-import { frontendDevice } from "#src/xen/blkfront.js";
 import { BlkbackQueue } from "#src/xen/blkback-queue.js";
+import { frontendDevice } from "#src/xen/blkfront.js";
 import { BlkfrontQueue } from "#src/xen/blkfront-queue.js";
 import { ABIS } from "#src/xen/blkif/layout.js";
 import { createDomainPages, peerView } from "#src/xen/platform/simulated/domain-pages.js";
@@ -29,7 +29,12 @@ export function ringPair(device: BlockDevice, sectorSize = 512) {
   const front = new BlkfrontQueue(guest, 0);
   const frontLoop = new VcpuLoop(guest.vcpu, { blocking: false, spins: 0 });
   const backLoop = new VcpuLoop(dom0.vcpu, { blocking: false, spins: 0 });
-  const address = { frontendDomid: 1, ringRef: front.ringRef, eventChannel: front.eventChannel, abi: ABIS["x86_64-abi"]! };
+  const address = {
+    frontendDomid: 1,
+    ringRef: front.ringRef,
+    eventChannel: front.eventChannel,
+    abi: ABIS["x86_64-abi"]!,
+  };
   const back = new BlkbackQueue(dom0, device, limitsOf(device, sectorSize), address, () => backLoop.wake());
   frontLoop.add(front);
   backLoop.add(back);

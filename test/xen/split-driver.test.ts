@@ -11,7 +11,7 @@ describeBlockDevice(
     const pair = ringPair(memoryDevice(size, { writable }), blockSize);
     return { device: pair.device, release: () => pair.close() };
   },
-  { blockSizes: [512, 4096], unit: 4096, size: (blockSize) => (45056 * 3 + blockSize * 5) - ((45056 * 3) % blockSize) },
+  { blockSizes: [512, 4096], unit: 4096, size: (blockSize) => 45056 * 3 + blockSize * 5 - ((45056 * 3) % blockSize) },
 );
 
 test("many requests at once, larger than the ring, each in its place", async () => {

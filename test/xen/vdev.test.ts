@@ -54,9 +54,22 @@ test("every disk and partition survives the way there and back", () => {
   );
 });
 
-test.each(["xvd", "xvda01", "xvda-1", "XVDA", "xvda256", "hde", "sdq", "sda16", "xvdbgqcw", "xvdaaaaaaaaaa", "", "d1048576", "99", "0x7fffffff", "xvda 1"])(
-  "%j is refused",
-  (name) => {
-    expect(() => parseVdev(name)).toThrow(expect.objectContaining({ code: "UNSUPPORTED" }));
-  },
-);
+test.each([
+  "xvd",
+  "xvda01",
+  "xvda-1",
+  "XVDA",
+  "xvda256",
+  "hde",
+  "sdq",
+  "sda16",
+  "xvdbgqcw",
+  "xvdaaaaaaaaaa",
+  "",
+  "d1048576",
+  "99",
+  "0x7fffffff",
+  "xvda 1",
+])("%j is refused", (name) => {
+  expect(() => parseVdev(name)).toThrow(expect.objectContaining({ code: "UNSUPPORTED" }));
+});

@@ -18,10 +18,21 @@ export default function define(command: Command): void {
     .option("--domain <name|id>", "the domain that gets it (default: Domain-0)")
     .option("--vdev <xvdX>", "device name (default: the first free letter)")
     .addOption(new Option("--access <mode>", "read-write or read-only").choices(["rw", "ro"]).default("rw"))
-    .addOption(new Option("--kernel <when>", "a block device in this host's kernel").choices(["auto", "always", "never"]).default("auto"))
-    .addHelpText("after", "\nThe device is used as dom:NAME/xvdX in every command, and by NBD clients at the socket it prints.")
+    .addOption(
+      new Option("--kernel <when>", "a block device in this host's kernel")
+        .choices(["auto", "always", "never"])
+        .default("auto"),
+    )
+    .addHelpText(
+      "after",
+      "\nThe device is used as dom:NAME/xvdX in every command, and by NBD clients at the socket it prints.",
+    )
     .action(async (disk: string, options: AttachOptions) => {
-      if (options.kernel === "always") throw new DiskError("UNSUPPORTED", `Cannot attach ${disk}: this version makes no kernel block devices, allowed --kernel auto and never`);
+      if (options.kernel === "always")
+        throw new DiskError(
+          "UNSUPPORTED",
+          `Cannot attach ${disk}: this version makes no kernel block devices, allowed --kernel auto and never`,
+        );
       const device = await dom0Client({ autostart: true }).attach({
         disk: absoluteDisk(disk),
         access: options.access,

@@ -11,6 +11,8 @@ export default function define(command: Command): void {
     .action(async (which: string, options: { domain?: string; force?: boolean; json?: boolean }) => {
       const name = /^(\/dev\/)?(xvd|hd|sd)[a-z]+\d*$|^\d+$|^d\d+(p\d+)?$/.test(which) ? which : absoluteDisk(which);
       const device = await dom0Client({ autostart: false }).detach(name, options);
-      printResult(options.json, device, () => [`${device.device} is detached from ${device.domain}, ${device.disk} is free`]);
+      printResult(options.json, device, () => [
+        `${device.device} is detached from ${device.domain}, ${device.disk} is free`,
+      ]);
     });
 }

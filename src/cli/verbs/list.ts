@@ -5,18 +5,28 @@ import { DiskError } from "../../errors.js";
 import { deviceLines, dom0Client, printResult } from "../dom0.js";
 
 export default function define(command: Command): void {
-  command.option("--domain <name|id>", "only this domain's").action(async (options: { domain?: string; json?: boolean }) => {
-    const domains = (await dom0Client({ autostart: false }).status())?.domains ?? [];
-    const wanted = domains.filter(({ name, domid }) => options.domain === undefined || name === options.domain || String(domid) === options.domain);
-    if (options.domain !== undefined && wanted.length === 0) throw new DiskError("NOT_FOUND", `Cannot list devices of domain ${options.domain}: there is no such domain`);
-    const devices = wanted.flatMap((domain) => domain.devices);
-    printResult(options.json, devices, () => (devices.length === 0 ? ["nothing is attached"] : devices.flatMap(linesWithCounters)));
-  });
+  command
+    .option("--domain <name|id>", "only this domain's")
+    .action(async (options: { domain?: string; json?: boolean }) => {
+      const domains = (await dom0Client({ autostart: false }).status())?.domains ?? [];
+      const wanted = domains.filter(
+        ({ name, domid }) =>
+          options.domain === undefined || name === options.domain || String(domid) === options.domain,
+      );
+      if (options.domain !== undefined && wanted.length === 0)
+        throw new DiskError("NOT_FOUND", `Cannot list devices of domain ${options.domain}: there is no such domain`);
+      const devices = wanted.flatMap((domain) => domain.devices);
+      printResult(options.json, devices, () =>
+        devices.length === 0 ? ["nothing is attached"] : devices.flatMap(linesWithCounters),
+      );
+    });
 }
 
 function linesWithCounters(device: AttachedDevice): string[] {
   const [whole, ...partitions] = deviceLines(device);
   const io = device.statistics;
-  const counters = io ? `  reads ${io.rd_req} (${io.rd_sect} sectors), writes ${io.wr_req} (${io.wr_sect} sectors), flushes ${io.f_req}, discards ${io.ds_req}, errors ${io.errors}` : "  no ring";
+  const counters = io
+    ? `  reads ${io.rd_req} (${io.rd_sect} sectors), writes ${io.wr_req} (${io.wr_sect} sectors), flushes ${io.f_req}, discards ${io.ds_req}, errors ${io.errors}`
+    : "  no ring";
   return [whole!, counters, ...partitions];
 }

@@ -15,57 +15,81 @@ export const VDISK = { CDROM: 1, REMOVABLE: 2, READONLY: 4 } as const;
 export const SECTOR = 512;
 export const SECTORS_PER_PAGE = 8;
 
-export const BLKIF_SEGMENT = layout("blkif_request_segment", { endian: "le", size: 8, spec: "blkif.h" }, {
-  gref: at(0, u32, "grant reference of the page"),
-  firstSect: at(4, u8, "first sector of the page, inclusive"),
-  lastSect: at(5, u8, "last sector of the page, inclusive"),
-  pad: at(6, reserved(2), ""),
-});
+export const BLKIF_SEGMENT = layout(
+  "blkif_request_segment",
+  { endian: "le", size: 8, spec: "blkif.h" },
+  {
+    gref: at(0, u32, "grant reference of the page"),
+    firstSect: at(4, u8, "first sector of the page, inclusive"),
+    lastSect: at(5, u8, "last sector of the page, inclusive"),
+    pad: at(6, reserved(2), ""),
+  },
+);
 
-export const BLKIF_REQUEST_64 = layout("blkif_request (x86_64)", { endian: "le", size: 112, spec: "blkif.h" }, {
-  operation: at(0, u8, "BLKIF_OP_*"),
-  nrSegments: at(1, u8, "segments used"),
-  handle: at(2, u16, "truncated device number; to be ignored"),
-  pad: at(4, reserved(4), ""),
-  id: at(8, u64, "private to the frontend, echoed"),
-  sectorNumber: at(16, u64, "start sector"),
-  seg: at(24, bytes(88), "11 blkif_request_segment"),
-});
+export const BLKIF_REQUEST_64 = layout(
+  "blkif_request (x86_64)",
+  { endian: "le", size: 112, spec: "blkif.h" },
+  {
+    operation: at(0, u8, "BLKIF_OP_*"),
+    nrSegments: at(1, u8, "segments used"),
+    handle: at(2, u16, "truncated device number; to be ignored"),
+    pad: at(4, reserved(4), ""),
+    id: at(8, u64, "private to the frontend, echoed"),
+    sectorNumber: at(16, u64, "start sector"),
+    seg: at(24, bytes(88), "11 blkif_request_segment"),
+  },
+);
 
-export const BLKIF_REQUEST_32 = layout("blkif_request (x86_32)", { endian: "le", size: 108, spec: "blkif.h" }, {
-  operation: at(0, u8, "BLKIF_OP_*"),
-  nrSegments: at(1, u8, "segments used"),
-  handle: at(2, u16, "truncated device number; to be ignored"),
-  id: at(4, u64, "private to the frontend, echoed"),
-  sectorNumber: at(12, u64, "start sector"),
-  seg: at(20, bytes(88), "11 blkif_request_segment"),
-});
+export const BLKIF_REQUEST_32 = layout(
+  "blkif_request (x86_32)",
+  { endian: "le", size: 108, spec: "blkif.h" },
+  {
+    operation: at(0, u8, "BLKIF_OP_*"),
+    nrSegments: at(1, u8, "segments used"),
+    handle: at(2, u16, "truncated device number; to be ignored"),
+    id: at(4, u64, "private to the frontend, echoed"),
+    sectorNumber: at(12, u64, "start sector"),
+    seg: at(20, bytes(88), "11 blkif_request_segment"),
+  },
+);
 
-export const BLKIF_DISCARD_64 = layout("blkif_request_discard (x86_64)", { endian: "le", size: 32, spec: "blkif.h" }, {
-  operation: at(0, u8, "BLKIF_OP_DISCARD"),
-  flag: at(1, u8, "bit 0: secure"),
-  handle: at(2, u16, "as in blkif_request"),
-  pad: at(4, reserved(4), ""),
-  id: at(8, u64, "private to the frontend, echoed"),
-  sectorNumber: at(16, u64, "start sector"),
-  nrSectors: at(24, u64, "sectors to discard"),
-});
+export const BLKIF_DISCARD_64 = layout(
+  "blkif_request_discard (x86_64)",
+  { endian: "le", size: 32, spec: "blkif.h" },
+  {
+    operation: at(0, u8, "BLKIF_OP_DISCARD"),
+    flag: at(1, u8, "bit 0: secure"),
+    handle: at(2, u16, "as in blkif_request"),
+    pad: at(4, reserved(4), ""),
+    id: at(8, u64, "private to the frontend, echoed"),
+    sectorNumber: at(16, u64, "start sector"),
+    nrSectors: at(24, u64, "sectors to discard"),
+  },
+);
 
-export const BLKIF_DISCARD_32 = layout("blkif_request_discard (x86_32)", { endian: "le", size: 28, spec: "blkif.h" }, {
-  operation: at(0, u8, "BLKIF_OP_DISCARD"),
-  flag: at(1, u8, "bit 0: secure"),
-  handle: at(2, u16, "as in blkif_request"),
-  id: at(4, u64, "private to the frontend, echoed"),
-  sectorNumber: at(12, u64, "start sector"),
-  nrSectors: at(20, u64, "sectors to discard"),
-});
+export const BLKIF_DISCARD_32 = layout(
+  "blkif_request_discard (x86_32)",
+  { endian: "le", size: 28, spec: "blkif.h" },
+  {
+    operation: at(0, u8, "BLKIF_OP_DISCARD"),
+    flag: at(1, u8, "bit 0: secure"),
+    handle: at(2, u16, "as in blkif_request"),
+    id: at(4, u64, "private to the frontend, echoed"),
+    sectorNumber: at(12, u64, "start sector"),
+    nrSectors: at(20, u64, "sectors to discard"),
+  },
+);
 
-export const BLKIF_RESPONSE = layout("blkif_response", { endian: "le", size: 12, spec: "blkif.h" }, {
-  id: at(0, u64, "copied from the request"),
-  operation: at(8, u8, "copied from the request"),
-  pad: at(9, reserved(1), "zero, never old memory (XSA-216)"),
-  status: at(10, s16, "BLKIF_RSP_*"),
-});
+export const BLKIF_RESPONSE = layout(
+  "blkif_response",
+  { endian: "le", size: 12, spec: "blkif.h" },
+  {
+    id: at(0, u64, "copied from the request"),
+    operation: at(8, u8, "copied from the request"),
+    pad: at(9, reserved(1), "zero, never old memory (XSA-216)"),
+    status: at(10, s16, "BLKIF_RSP_*"),
+  },
+);
 
 /** Positions in 32-bit words for the hot path. */
 export interface BlkifAbi {
@@ -78,7 +102,11 @@ export interface BlkifAbi {
   readonly nrSectorsWord: number;
 }
 
-function abi(protocol: string, request: typeof BLKIF_REQUEST_64 | typeof BLKIF_REQUEST_32, discard: typeof BLKIF_DISCARD_64 | typeof BLKIF_DISCARD_32): BlkifAbi {
+function abi(
+  protocol: string,
+  request: typeof BLKIF_REQUEST_64 | typeof BLKIF_REQUEST_32,
+  discard: typeof BLKIF_DISCARD_64 | typeof BLKIF_DISCARD_32,
+): BlkifAbi {
   const { id, sectorNumber, seg } = request.fields;
   return {
     protocol,

@@ -2,7 +2,14 @@
  * A blkif request as the backend judges it: from a private copy of the slot to something that may be executed,
  * or to the status that answers it (the verdicts of Linux blkback, dispatch_rw_block_io and dispatch_discard_io).
  */
-import { type BlkifAbi, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, BLKIF_RSP, SECTOR, SECTORS_PER_PAGE } from "./layout.js";
+import {
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  BLKIF_OP,
+  BLKIF_RSP,
+  type BlkifAbi,
+  SECTOR,
+  SECTORS_PER_PAGE,
+} from "./layout.js";
 
 /** What the requests of one device are judged against. Sizes in bytes. */
 export interface VbdLimits {
@@ -85,7 +92,9 @@ export class BlkifRequest {
     this.offset = sectors(slot, abi.sectorWord) * SECTOR;
     // Sector numbers above 2^44 lose low bits here, but only by becoming larger than any device: they are refused all the same.
     if (this.length > limits.size || this.offset > limits.size - this.length) return BLKIF_RSP.ERROR;
-    return this.offset % limits.sectorSize === 0 && this.length % limits.sectorSize === 0 ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR;
+    return this.offset % limits.sectorSize === 0 && this.length % limits.sectorSize === 0
+      ? BLKIF_RSP.OKAY
+      : BLKIF_RSP.ERROR;
   }
 }
 

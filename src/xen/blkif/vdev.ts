@@ -28,7 +28,8 @@ export function parseVdev(text: string): Vdev {
   const disk = diskIndex(match[3]!);
   const partition = Number(match[4] ?? 0);
   if (match[1]) return legacy(text, "sd", disk, partition, 16, 16, (8 << 8) | (disk << 4) | partition);
-  if (match[2]) return legacy(text, "hd", disk, partition, 4, 64, ((disk < 2 ? 3 : 22) << 8) | ((disk & 1) << 6) | partition);
+  if (match[2])
+    return legacy(text, "hd", disk, partition, 4, 64, ((disk < 2 ? 3 : 22) << 8) | ((disk & 1) << 6) | partition);
   return xvd(text, disk, partition);
 }
 
@@ -39,8 +40,10 @@ export function vdevFromNumber(number: number): Vdev {
     return { name: xvdName(minor >> 8, minor & 255), number, disk: minor >> 8, partition: minor & 255 };
   }
   const minor = number & 255;
-  if (number >> 8 === XVD_MAJOR) return { name: xvdName(minor >> 4, minor & 15), number, disk: minor >> 4, partition: minor & 15 };
-  if (number >> 8 === 8) return { name: `sd${letters(minor >> 4)}${minor & 15 || ""}`, number, disk: minor >> 4, partition: minor & 15 };
+  if (number >> 8 === XVD_MAJOR)
+    return { name: xvdName(minor >> 4, minor & 15), number, disk: minor >> 4, partition: minor & 15 };
+  if (number >> 8 === 8)
+    return { name: `sd${letters(minor >> 4)}${minor & 15 || ""}`, number, disk: minor >> 4, partition: minor & 15 };
   if (number >> 8 === 3 || number >> 8 === 22) {
     const disk = (minor >> 6) + (number >> 8 === 22 ? 2 : 0);
     if (disk < 4) return { name: `hd${letters(disk)}${minor & 63 || ""}`, number, disk, partition: minor & 63 };
@@ -60,8 +63,17 @@ function xvd(text: string, disk: number, partition: number): Vdev {
   return { name: xvdName(disk, partition), number, disk, partition };
 }
 
-function legacy(text: string, prefix: string, disk: number, partition: number, disks: number, partitions: number, number: number): Vdev {
-  if (disk >= disks || partition >= partitions) throw bad(text, `allowed are ${prefix}a..${prefix}${letters(disks - 1)} with up to ${partitions - 1} partitions`);
+function legacy(
+  text: string,
+  prefix: string,
+  disk: number,
+  partition: number,
+  disks: number,
+  partitions: number,
+  number: number,
+): Vdev {
+  if (disk >= disks || partition >= partitions)
+    throw bad(text, `allowed are ${prefix}a..${prefix}${letters(disks - 1)} with up to ${partitions - 1} partitions`);
   return { name: `${prefix}${letters(disk)}${partition || ""}`, number, disk, partition };
 }
 
@@ -77,10 +89,13 @@ function diskIndex(text: string): number {
 
 function letters(disk: number): string {
   let text = "";
-  for (let left = disk + 1; left > 0; left = Math.floor((left - 1) / 26)) text = String.fromCharCode(97 + ((left - 1) % 26)) + text;
+  for (let left = disk + 1; left > 0; left = Math.floor((left - 1) / 26))
+    text = String.fromCharCode(97 + ((left - 1) % 26)) + text;
   return text;
 }
 
 function bad(text: string, why: string): DiskError {
-  return new DiskError("UNSUPPORTED", `Cannot use ${JSON.stringify(text)} as a virtual device: ${why}`, { details: { usage: true, vdev: text } });
+  return new DiskError("UNSUPPORTED", `Cannot use ${JSON.stringify(text)} as a virtual device: ${why}`, {
+    details: { usage: true, vdev: text },
+  });
 }

@@ -12,7 +12,11 @@ export default function define(command: Command): void {
       const devices = status.domains.flatMap((domain) => domain.devices.flatMap(deviceLines));
       const found = status.found ? [`at its start, ${describeFound(status.found)}`] : [];
       const count = status.domains.length;
-      return [`Dom0 runs with pid ${status.pid} since ${status.started}, ${count} domain${count === 1 ? "" : "s"}`, ...found, ...devices];
+      return [
+        `Dom0 runs with pid ${status.pid} since ${status.started}, ${count} domain${count === 1 ? "" : "s"}`,
+        ...found,
+        ...devices,
+      ];
     });
   });
 }

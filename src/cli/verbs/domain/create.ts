@@ -3,8 +3,10 @@ import type { Command } from "commander";
 import { dom0Client, printResult } from "../../dom0.js";
 
 export default function define(command: Command): void {
-  command.argument("<name>", "letters, digits and _ . : + -").action(async (name: string, options: { json?: boolean }) => {
-    const domain = await dom0Client({ autostart: true }).createDomain(name);
-    printResult(options.json, domain, () => [`domain ${domain.name} runs with id ${domain.domid}`]);
-  });
+  command
+    .argument("<name>", "letters, digits and _ . : + -")
+    .action(async (name: string, options: { json?: boolean }) => {
+      const domain = await dom0Client({ autostart: true }).createDomain(name);
+      printResult(options.json, domain, () => [`domain ${domain.name} runs with id ${domain.domid}`]);
+    });
 }

@@ -8,8 +8,18 @@ export default function define(command: Command): void {
     const domains = (await client.status())?.domains ?? [];
     printResult(options.json, domains, () => {
       if (domains.length === 0) return ["Dom0 is not running"];
-      const rows = domains.map((domain) => [domain.name, String(domain.domid), domain.state, domain.devices.map((device) => device.vdev).join(" ")]);
-      return ["Name                        ID  State     Devices", ...rows.map(([name, id, state, devices]) => `${name!.padEnd(26)} ${id!.padStart(3)}  ${state!.padEnd(8)}  ${devices}`.trimEnd())];
+      const rows = domains.map((domain) => [
+        domain.name,
+        String(domain.domid),
+        domain.state,
+        domain.devices.map((device) => device.vdev).join(" "),
+      ]);
+      return [
+        "Name                        ID  State     Devices",
+        ...rows.map(([name, id, state, devices]) =>
+          `${name!.padEnd(26)} ${id!.padStart(3)}  ${state!.padEnd(8)}  ${devices}`.trimEnd(),
+        ),
+      ];
     });
   });
 }

@@ -31,7 +31,14 @@ export const XEN_WORDS = {
 } as const;
 
 /** Byte offsets within `sharedInfo` (struct shared_info, x86_64). */
-export const SHARED_INFO = { vcpuInfoSize: 64, upcallPending: 0, pendingSel: 8, evtchnPending: 2048, evtchnMask: 2560, size: 4096 } as const;
+export const SHARED_INFO = {
+  vcpuInfoSize: 64,
+  upcallPending: 0,
+  pendingSel: 8,
+  evtchnPending: 2048,
+  evtchnMask: 2560,
+  size: 4096,
+} as const;
 
 /** What is handed between threads; the first two are missing where the receiver may not see them. */
 export interface DomainPages {

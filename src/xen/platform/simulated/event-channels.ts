@@ -50,10 +50,14 @@ export class SimulatedEvents implements EventChannels, Vcpu {
     if (!isPort(remotePort)) throw refused(`port ${remotePort} is no port, allowed 1..${MAX_PORTS - 1}`);
     const at = row(remotePort);
     const port = remote.locked(() => {
-      const unbound = Atomics.load(remote.xen, at + STATE) === UNBOUND && remote.xen[at + REMOTE_DOMID] === this.#own.domid;
-      if (!unbound) throw refused(`port ${remotePort} of domain ${remoteDomid} is not unbound for domain ${this.#own.domid}`);
-      const local = remote === this.#own ? this.#takePort(INTERDOMAIN, remoteDomid, remotePort)
-        : this.#own.locked(() => this.#takePort(INTERDOMAIN, remoteDomid, remotePort));
+      const unbound =
+        Atomics.load(remote.xen, at + STATE) === UNBOUND && remote.xen[at + REMOTE_DOMID] === this.#own.domid;
+      if (!unbound)
+        throw refused(`port ${remotePort} of domain ${remoteDomid} is not unbound for domain ${this.#own.domid}`);
+      const local =
+        remote === this.#own
+          ? this.#takePort(INTERDOMAIN, remoteDomid, remotePort)
+          : this.#own.locked(() => this.#takePort(INTERDOMAIN, remoteDomid, remotePort));
       remote.xen[at + REMOTE_PORT] = local;
       Atomics.store(remote.xen, at + STATE, INTERDOMAIN);
       return local;
@@ -143,7 +147,10 @@ export class SimulatedEvents implements EventChannels, Vcpu {
       Atomics.store(xen, at + STATE, state);
       return port;
     }
-    throw new DiskError("NO_SPACE", `Cannot allocate an event channel: domain ${domid} has all ${MAX_PORTS - 1} ports in use`);
+    throw new DiskError(
+      "NO_SPACE",
+      `Cannot allocate an event channel: domain ${domid} has all ${MAX_PORTS - 1} ports in use`,
+    );
   }
 }
 
@@ -162,14 +169,17 @@ function closePort(domains: DomainTable, own: DomainView, port: number): void {
   const at = row(port);
   const peer = own.locked(() => {
     const state = Atomics.exchange(own.xen, at + STATE, CLOSED);
-    return state === INTERDOMAIN ? { domain: domains.get(own.xen[at + REMOTE_DOMID]!), port: own.xen[at + REMOTE_PORT]! } : undefined;
+    return state === INTERDOMAIN
+      ? { domain: domains.get(own.xen[at + REMOTE_DOMID]!), port: own.xen[at + REMOTE_PORT]! }
+      : undefined;
   });
   if (!peer?.domain) return;
   const remote = peer.domain;
   const remoteAt = row(peer.port);
   remote.locked(() => {
     const stillOurs = remote.xen[remoteAt + REMOTE_DOMID] === own.domid && remote.xen[remoteAt + REMOTE_PORT] === port;
-    if (stillOurs && Atomics.load(remote.xen, remoteAt + STATE) === INTERDOMAIN) Atomics.store(remote.xen, remoteAt + STATE, UNBOUND);
+    if (stillOurs && Atomics.load(remote.xen, remoteAt + STATE) === INTERDOMAIN)
+      Atomics.store(remote.xen, remoteAt + STATE, UNBOUND);
   });
 }
 

@@ -157,7 +157,8 @@ export class SimulatedForeignPages implements ForeignPages {
     if ((writable ? before >>> 16 : before & 0xffff) < MAX_PINS) {
       for (let attempt = 0; attempt < MAX_RETRIES; attempt++) {
         const word = Atomics.load(entries, ref * 2); // the guest may change it at any time: judge this one copy
-        const allowed = (word & GTF_TYPE_MASK) === GTF_PERMIT_ACCESS && word >>> 16 === this.#own && !(word & GTF_SUB_PAGE);
+        const allowed =
+          (word & GTF_TYPE_MASK) === GTF_PERMIT_ACCESS && word >>> 16 === this.#own && !(word & GTF_SUB_PAGE);
         if (!allowed || (writable && word & GTF_READONLY)) break;
         if (Atomics.compareExchange(entries, ref * 2, word, word | wanted) === word) {
           status = entries[ref * 2 + 1]! >>> 0;
@@ -214,7 +215,11 @@ class FrameAllocator {
 
   take(count: number): number {
     const run = this.#free.find((candidate) => candidate.count >= count);
-    if (!run) throw new DiskError("NO_SPACE", `Cannot allocate ${count} pages: domain ${this.#domid} has no run of free memory that long`);
+    if (!run)
+      throw new DiskError(
+        "NO_SPACE",
+        `Cannot allocate ${count} pages: domain ${this.#domid} has no run of free memory that long`,
+      );
     const { first } = run;
     run.first += count;
     run.count -= count;

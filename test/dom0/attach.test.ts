@@ -1,0 +1,232 @@
+/** Disks attached through the daemon, as a user sees them. */
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { beforeAll, describe, expect, test } from "vitest";
+import { connectNbd } from "#src/nbd/client.js";
+import { xvdWorld } from "../support/xvd.js";
+
+interface Device {
+  vdev: string;
+  device: string;
+  number: number;
+  size: number;
+  access: string;
+  state: string;
+  domain: string;
+  domid: number;
+  partitions: { device: string; number: number; size: number; socket: string }[];
+  socket: string;
+  "kernel-device": null;
+}
+
+function disk(path: string, size = 8 << 20): void {
+  writeFileSync(path, "");
+  truncateSync(path, size);
+}
+
+const nbd = (socket: string) => connectNbd(`nbd+unix:///?socket=${socket}`);
+
+describe("one disk", () => {
+  const world = xvdWorld();
+  let device: Device;
+  beforeAll(async () => {
+    disk(world.path("a.dsk"));
+    await world.xvd("part", "init", "a.dsk", "gpt");
+    await world.xvd("part", "add", "a.dsk", "--size", "2M", "--name", "first");
+    device = await world.json<Device>("attach", "a.dsk");
+  });
+
+  test("is /dev/xvda of Domain-0, Connected, with its partition", () => {
+    expect(device).toMatchObject({
+      domain: "Domain-0",
+      domid: 0,
+      vdev: "xvda",
+      device: "/dev/xvda",
+      number: 51712,
+      size: 8 << 20,
+      access: "rw",
+      state: "Connected",
+      "kernel-device": null,
+    });
+    expect(device.partitions).toMatchObject([{ device: "/dev/xvda1", number: 1, size: 2 << 20 }]);
+    expect(readdirSync(world.path("run/domains/Domain-0/dev")).sort()).toEqual(["xvda", "xvda1"]);
+  });
+
+  test("what is written to it is in the file, at the partition's place", async () => {
+    const partition = await nbd(device.partitions[0]!.socket);
+    await partition.write(4096, new Uint8Array(8192).fill(0xa5));
+    await partition.flush();
+    await partition.close();
+    const bytes = readFileSync(world.path("a.dsk"));
+    expect(bytes.subarray((1 << 20) + 4096, (1 << 20) + 12288).every((byte) => byte === 0xa5)).toBe(true);
+    expect(bytes[(1 << 20) + 12288]).toBe(0);
+  });
+
+  test("io by name, and the list counts it", async () => {
+    await world.xvd("io", "dom:0/xvda", "-c", "write -P 0x3c 4M 64k", "-c", "flush", "-c", "read -P 0x3c 4M 64k");
+    await world.xvd("io", "dom:Domain-0/xvda1", "-c", "read -P 0xa5 4096 8192");
+    const [listed] = await world.json<{ statistics: { wr_sect: number; f_req: number } }[]>("list");
+    expect(listed!.statistics.wr_sect).toBeGreaterThanOrEqual(144);
+    expect(listed!.statistics.f_req).toBeGreaterThanOrEqual(2);
+  });
+
+  test("the file is locked against others, and cannot be attached twice", async () => {
+    const io = await world.run(["io", "a.dsk", "-c", "write 0 4k"]);
+    expect(io).toMatchObject({ code: 1 });
+    expect(io.stderr).toMatch(/^xvd io: .*in use by xvd dom0 \(pid \d+\)/);
+    const attach = await world.run(["attach", "a.dsk", "--access", "ro"]);
+    expect(attach.stderr).toMatch(/in use as xvda of Domain-0/);
+    expect(await world.run(["attach", "a.dsk", "--vdev", "xvda"])).toMatchObject({ code: 1 });
+  });
+
+  test("a partition made by a client gets its socket", async () => {
+    await world.xvd("part", "add", "dom:0/xvda", "--size", "1M");
+    const socket = world.path("run/domains/Domain-0/dev/xvda2");
+    for (let i = 0; i < 100 && !existsSync(socket); i++) await sleep(20);
+    const second = await nbd(socket);
+    expect(second.size).toBe(1 << 20);
+    await second.close();
+  });
+
+  test("detach refuses while a client is connected, and forces", async () => {
+    const client = await nbd(device.socket);
+    const refused = await world.run(["detach", "xvda"]);
+    expect(refused).toMatchObject({ code: 1 });
+    expect(refused.stderr).toMatch(/in use, 1 client is connected/);
+    await world.xvd("detach", "xvda", "--force");
+    await expect(client.read(0, new Uint8Array(512))).rejects.toMatchObject({ code: "IO" });
+    await client.close();
+    expect(readdirSync(world.path("run/domains/Domain-0/dev"))).toEqual([]);
+    expect(await world.json("list")).toEqual([]);
+    await world.xvd("io", "a.dsk", "-c", "read -P 0x3c 4M 64k");
+  });
+});
+
+describe("domains", () => {
+  const world = xvdWorld();
+
+  test("disks of two guests, read-only ones shared, and an end that frees them", async () => {
+    disk(world.path("shared.dsk"));
+    disk(world.path("own.dsk"));
+    const web = await world.json<{ domid: number }>("domain", "create", "web1");
+    const db = await world.json<{ domid: number }>("domain", "create", "db1");
+    expect(db.domid).toBe(web.domid + 1);
+    for (const domain of ["web1", String(db.domid)])
+      await world.xvd("attach", "shared.dsk", "--domain", domain, "--access", "ro");
+    await world.xvd("attach", "own.dsk", "--domain", "web1", "--vdev", "xvdq");
+    const domains = await world.json<{ name: string; devices: Device[] }[]>("domain", "list");
+    expect(
+      domains.map(({ name, devices }) => [
+        name,
+        devices.map(({ vdev, number, access, state }) => [vdev, number, access, state]),
+      ]),
+    ).toEqual([
+      ["Domain-0", []],
+      [
+        "web1",
+        [
+          ["xvda", 51712, "ro", "Connected"],
+          ["xvdq", 268439552, "rw", "Connected"],
+        ],
+      ],
+      ["db1", [["xvda", 51712, "ro", "Connected"]]],
+    ]);
+    const refused = await world.run(["io", "dom:web1/xvda", "-c", "write 0 4k"]);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/read-only/i);
+    expect((await world.run(["detach", "xvda"])).stderr).toMatch(/attached to web1, db1, choose with --domain/);
+    await world.xvd("domain", "destroy", "web1");
+    await world.xvd("io", "own.dsk", "-c", "write -P 1 0 4k");
+    await world.xvd("io", "dom:db1/xvda", "-c", "read -P 0 0 4k");
+    expect(existsSync(world.path("run/domains/web1"))).toBe(false);
+    const again = await world.json<{ domid: number }>("domain", "create", "web1");
+    expect(again.domid).toBe(db.domid + 1);
+  });
+
+  test.each([
+    [["domain", "create", "7"], 2, /not digits alone/],
+    [["domain", "create", "../etc"], 2, /letters, digits/],
+    [["domain", "create", ".."], 2, /letters, digits/],
+    [["domain", "create", "db1"], 1, /exists already/],
+    [["domain", "destroy", "nobody"], 1, /none of that name/],
+    [["domain", "destroy", "0"], 1, /host itself/],
+    [["attach", "shared.dsk", "--domain", "nobody"], 1, /none of that name/],
+    [["attach", "nothere.dsk"], 1, /nothere\.dsk.*no such file/],
+    [["attach", "shared.dsk", "--vdev", "floppy"], 2, /virtual device/],
+    [["attach", "shared.dsk", "--access", "maybe"], 2, /rw, ro/],
+    [["attach", "shared.dsk", "--kernel", "always"], 1, /kernel block devices/],
+    [["detach", "xvdz"], 1, /no such device/],
+    [["list", "--domain", "nobody"], 1, /no such domain/],
+  ] as const)("%j ends with %i", async (args, code, message) => {
+    const result = await world.run(args);
+    expect({ code: result.code, stderr: result.stderr }).toEqual({ code, stderr: expect.stringMatching(message) });
+    expect(result.stderr.trim().split("\n")).toHaveLength(1);
+  });
+});
+
+describe("the daemon", () => {
+  test("killed under a write, it loses no flushed byte, and the next start says what it held", async () => {
+    const world = xvdWorld();
+    disk(world.path("a.dsk"), 64 << 20);
+    const device = await world.json<Device>("attach", "a.dsk");
+    const { pid } = await world.json<{ pid: number }>("dom0", "status");
+    const client = await nbd(device.socket);
+    let flushed = 0;
+    const writing = (async () => {
+      for (let i = 0; i < 16_000; i++) {
+        await client.write(i * 4096, new Uint8Array(4096).fill(1 + (i % 255)));
+        await client.flush();
+        flushed = i + 1;
+      }
+    })();
+    while (flushed < 50) await sleep(5);
+    process.kill(pid, "SIGKILL");
+    await expect(writing).rejects.toMatchObject({ code: "IO" });
+    await client.close();
+    const bytes = readFileSync(world.path("a.dsk"));
+    for (let i = 0; i < flushed; i++) expect(bytes[i * 4096 + 4095]).toBe(1 + (i % 255));
+    await world.xvd("io", "a.dsk", "-c", "read -P 1 0 4096"); // unlocked
+    expect(await world.json("list")).toEqual([]); // never what is not there
+    const started = await world.run(["dom0", "start"]);
+    expect(started.code).toBe(0);
+    expect(started.stderr).toContain(`pid ${pid}`);
+    expect(started.stderr).toContain(`Domain-0/xvda (${world.path("a.dsk")}, rw)`);
+    await world.xvd("attach", "a.dsk");
+    await world.stop();
+    expect((await world.run(["dom0", "start"])).stderr).toBe(""); // stopped in order: nothing to tell
+  });
+
+  test("two starts at once make one daemon", async () => {
+    const world = xvdWorld();
+    const both = await Promise.all([
+      world.json<{ pid: number }>("dom0", "start"),
+      world.json<{ pid: number }>("dom0", "start"),
+    ]);
+    expect(both[0].pid).toBe(both[1].pid);
+    const third = await world.run(["dom0", "start", "--foreground"]);
+    expect(third).toMatchObject({ code: 1 });
+    expect(third.stderr).toMatch(/in use by xvd dom0/);
+  });
+
+  test("in the foreground, it ends in order on a signal and leaves nothing", async () => {
+    const world = xvdWorld();
+    disk(world.path("a.dsk"));
+    const abort = new AbortController();
+    const running = world.run(["dom0", "start", "--foreground"], { abort: abort.signal, signal: "SIGINT" });
+    for (let i = 0; i < 200 && !existsSync(world.path("run/dom0.sock")); i++) await sleep(20);
+    await world.xvd("attach", "a.dsk");
+    abort.abort();
+    expect(await running).toMatchObject({ code: 0, stderr: "" });
+    expect(existsSync(world.path("run/dom0.sock"))).toBe(false);
+    expect(existsSync(world.path("run/domains"))).toBe(false);
+    expect(existsSync(world.path("home/dom0.json"))).toBe(false);
+    await world.xvd("io", "a.dsk", "-c", "write 0 4k");
+  });
+
+  test("status and stop without one", async () => {
+    const world = xvdWorld();
+    expect(await world.json("dom0", "status")).toMatchObject({ running: false, pid: null, domains: [] });
+    expect(await world.json("dom0", "stop")).toEqual({ stopped: false });
+    expect((await world.run(["domain", "destroy", "x"])).stderr).toMatch(/none runs/);
+  });
+});
