@@ -103,6 +103,19 @@ describe("over NBD", () => {
         expect([disk.device.size, disk.device.writable, disk.file, disk.format]).toEqual([32 * MIB, true, null, "raw"]);
         await disk.device.close();
       }
+      const asked: number[] = [];
+      const domainName = async (domid: number) => {
+        asked.push(domid);
+        return domid === 4 ? "Domain-0" : null;
+      };
+      const byId = await openDisk("dom:4/xvda", { paths, domainName });
+      expect(byId.label).toBe("dom:Domain-0/xvda");
+      await byId.close();
+      await expect(openDisk("dom:5/xvda", { paths, domainName })).rejects.toMatchObject({
+        code: "NOT_FOUND",
+        message: expect.stringContaining("no domain 5"),
+      });
+      expect(asked).toEqual([4, 5]);
       const part = await openDisk("dom:0/xvda#p1", { paths });
       expect([part.size, part.writable]).toEqual([4 * MIB, false]);
       await part.close();
