@@ -7,7 +7,7 @@ import { fromNbdErrno } from "./errno.js";
 import { REQUEST } from "./layout.js";
 import { Outbox } from "./outbox.js";
 import { PendingRequest, ReplyParser } from "./reply-parser.js";
-import { sendParts } from "./send-parts.js";
+import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
 import type { NbdAddress } from "./uri.js";
 
 export interface ConnectionOptions {
@@ -74,6 +74,7 @@ export class ClientConnection {
     const socket = connect({ ...address.target, onread });
     this.#socket = socket;
     socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.setTimeout(timeoutMs);
     socket.on("timeout", () => this.#silent(timeoutMs));
     socket.on("error", (error) => this.#lose(fromErrno(`use ${label}`, error)));

@@ -1,6 +1,6 @@
 /** What a server offers: names and devices, and what a client is told of each. */
 import type { BlockDevice } from "../block/device.js";
-import { MAX_PAYLOAD, TRANSMISSION_FLAG } from "./codes.js";
+import { MAX_PAYLOAD, MAX_STRING, TRANSMISSION_FLAG } from "./codes.js";
 
 export interface Export {
   /** Stays the owner's: the server never closes it. */
@@ -20,6 +20,19 @@ export interface FoundExport {
   /** The map's name of it, also when a client asked for the default export by the empty name. */
   readonly name: string;
   readonly export: Export;
+}
+
+/** Throws `RangeError` for what could not be offered to any client. */
+export function checkExports(exports: ReadonlyMap<string, Export>): void {
+  for (const [name, { device, description = "" }] of exports) {
+    blockSizes(device);
+    for (const text of [name, description]) {
+      if (Buffer.byteLength(text) > MAX_STRING)
+        throw new RangeError(
+          `Cannot export ${device.label} by NBD: its name or description has ${Buffer.byteLength(text)} bytes, allowed 0..${MAX_STRING}`,
+        );
+    }
+  }
 }
 
 /** The empty name is the default export: the one of that name, or the only one. */

@@ -133,6 +133,7 @@ export class Handshake {
     } catch (error) {
       const refusal = error instanceof Refusal ? error : new Refusal(REP.ERR_PLATFORM, "the export cannot be offered");
       if (refusal !== error) this.#events.failed(error);
+      if (option === OPT.EXPORT_NAME) return void this.#end(false); // it has no error reply
       this.#reply(option, refusal.type, refusal.message);
     }
   }

@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import type { ExportSource } from "./exports.js";
 import { Handshake, type Session } from "./handshake.js";
-import { sendParts } from "./send-parts.js";
+import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
 import { Transmission, type TransmissionLimits } from "./transmission.js";
 
 export interface ConnectionLimits extends TransmissionLimits {
@@ -32,6 +32,7 @@ export class ServerConnection {
       failed,
     });
     socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#setDeadline();
     socket.on("data", (chunk: Buffer) => (this.#transmission ?? this.#handshake)?.receive(chunk));
     // A client that only ends its half still gets the replies to what it asked.

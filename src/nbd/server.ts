@@ -5,7 +5,7 @@
  */
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { MAX_PAYLOAD } from "./codes.js";
-import { blockSizes, type ExportSource } from "./exports.js";
+import { checkExports, type ExportSource } from "./exports.js";
 import { type ListenAddress, LOOPBACK, listen } from "./listen.js";
 import { type ConnectionLimits, ServerConnection } from "./server-connection.js";
 import { type NbdAddress, printNbdUri } from "./uri.js";
@@ -54,15 +54,18 @@ export interface NbdServer {
   close(): Promise<void>;
 }
 
-/** Throws `DENIED` when another server answers at the address. */
+/** Throws `DENIED` when another server answers at the address, `RangeError` for exports that the protocol cannot carry. */
 export async function serveNbd(options: NbdServerOptions & ListenAddress): Promise<NbdServer> {
-  if (typeof options.exports !== "function") for (const { device } of options.exports.values()) blockSizes(device);
+  if (typeof options.exports !== "function") checkExports(options.exports);
   const limits = { ...LIMITS, ...options.limits };
   const clients = new Set<ServerConnection>();
   // Without allowHalfOpen Node would end our half while requests of a client that ended its own are still in the device.
   const server = createServer({ allowHalfOpen: true }, (socket) => accept(socket, options, limits, clients));
   server.maxConnections = limits.connections;
-  await listen(server, options);
+  await listen(server, options).catch((error) => {
+    server.close();
+    throw error;
+  });
   server.on("error", (error) => options.onError?.(error));
 
   const target = boundTarget(options, server.address());

@@ -173,7 +173,12 @@ describe("other options", () => {
     ]);
     expect(types(await client.option(OPT.GO, string("good"), be16(0))).at(-1)).toBe(REP.ACK);
     await client.close();
+    const old = await RawClient.greeted(socket);
+    old.write(OPTION.encode({ option: OPT.EXPORT_NAME, length: 6 }), Buffer.from("broken"));
+    expect(await old.end()).toHaveLength(0);
     await server.close();
+    const long = new Map([["x".repeat(4097), exports("good")]]);
+    await expect(serveNbd({ path: socket, exports: long })).rejects.toThrow(RangeError);
     await expect(serveNbd({ path: socket, exports: new Map([["odd", exports("odd")]]) })).rejects.toThrow(RangeError);
   });
 
