@@ -1,5 +1,6 @@
 /** Whether two devices show the same bytes. Zeros are not read where the maps know them, nor bytes that are one and the same in a file. */
 import { isZero } from "../bytes/align.js";
+import { alignedBuffer } from "../os/direct.js";
 import { byteGranular } from "./aligned.js";
 import type { BlockDevice } from "./device.js";
 import { asFileRange } from "./file-range.js";
@@ -31,7 +32,7 @@ export async function compareDevices(
   const [left, right] = [byteGranular(a), byteGranular(b)];
   const shared = Math.min(left.size, right.size);
   const total = Math.max(left.size, right.size);
-  const buffers = Array.from({ length: WIDTH }, () => [new Uint8Array(PIECE), new Uint8Array(PIECE)] as const);
+  const buffers = Array.from({ length: WIDTH }, () => [alignedBuffer(PIECE), alignedBuffer(PIECE)] as const);
   let first = Number.POSITIVE_INFINITY;
   let done = 0;
 

@@ -1,13 +1,18 @@
 /**
  * The copy engine: all visible bytes of one device to another. Holes are never read and stay holes; several pieces are in
- * flight with bounded memory; between files the kernel copies (and shares blocks where the file system can). Dirty pages
- * of a target file are sent to the disk while the copy goes on, so that the sync at the end finds little to do.
+ * flight with bounded memory. The ways, the first that works is taken for each piece:
+ *
+ *   1. files on one file system share their blocks (FICLONERANGE)
+ *   2. long copies into a new file: read through the cache, written past it, so that the sync at the end finds nothing to do
+ *   3. the kernel copies from file to file (copy_file_range); its dirty pages are sent to the disk while the copy goes on
+ *   4. read and write
  */
 import { isZero } from "../bytes/align.js";
 import { DiskError } from "../errors.js";
+import { alignedBuffer, DIRECT_UNIT } from "../os/direct.js";
 import { byteGranular } from "./aligned.js";
 import { compareDevices } from "./compare.js";
-import type { BlockDevice } from "./device.js";
+import { type BlockDevice, defineDevice } from "./device.js";
 import { asFileRange } from "./file-range.js";
 import { zeroRuns } from "./runs.js";
 import { slice } from "./slice.js";
@@ -25,9 +30,12 @@ export interface CopyOptions {
    * through this process anyway; "always": also where the kernel could copy by itself.
    */
   readonly detectZeros?: "auto" | "always";
+  /** Bytes of data after which a target that was zero is written past the page cache; default 64 MiB. */
+  readonly cacheAtMost?: number;
   /**
-   * Read both sides again afterwards and compare. The reads may come from the page cache: this proves that the right
-   * bytes went to the right places, not what the medium will give back after a power cut.
+   * Read both sides again afterwards and compare. The target is read from its disk where the system allows that for
+   * files; otherwise, as always for the source, reads may come from the page cache, and then prove only that the
+   * right bytes went to the right places.
    */
   readonly verify?: boolean;
   /** Looked at between pieces; the promise rejects with its reason when nothing is in flight any more. */
@@ -44,7 +52,7 @@ export interface CopyResult {
   readonly zeroed: number;
   /** Zeros that needed nothing. */
   readonly skipped: number;
-  /** Of `copied`, what the kernel did without the bytes passing through this process. */
+  /** Of `copied`, what the kernel copied or shared without the bytes passing through this process. */
   readonly inKernel: number;
 }
 
@@ -56,6 +64,8 @@ const WIDTH = 4;
 const ZERO_UNIT = 4096;
 /** On a target that is not zero yet, shorter zero runs are written as data: a hole for each would cost more. */
 const SHORTEST_ZEROED = 64 * 1024;
+/** Shorter copies stay in the page cache: whoever made a small image uses it next. */
+const CACHE_AT_MOST = 64 << 20;
 
 /** On failure or abort the target's range holds any mix of old and new; nothing outside it has changed. */
 export async function copyDevice(
@@ -86,6 +96,7 @@ class CopyJob {
   readonly #options: CopyOptions;
   readonly #buffers: (Uint8Array | undefined)[] = [];
   #kernelCopies: boolean;
+  #shares = true;
   #done = 0;
 
   constructor(source: BlockDevice, target: BlockDevice, options: CopyOptions) {
@@ -128,6 +139,7 @@ class CopyJob {
   }
 
   async #copyData({ at, length }: Piece, lane: number): Promise<void> {
+    let direct = false;
     for (let done = 0; done < length; ) {
       const inKernel = this.#kernelCopies ? await this.#copyInKernel(at + done, length - done) : 0;
       if (inKernel > 0) {
@@ -135,11 +147,11 @@ class CopyJob {
         continue;
       }
       const part = Math.min(BUFFER, length - done);
-      this.#buffers[lane] ??= new Uint8Array(BUFFER);
-      await this.#copyThroughBuffer(at + done, this.#buffers[lane].subarray(0, part));
+      this.#buffers[lane] ??= alignedBuffer(BUFFER);
+      direct = await this.#copyThroughBuffer(at + done, this.#buffers[lane].subarray(0, part));
       done += part;
     }
-    await this.#beginWriteback(at, length);
+    if (!direct) await this.#beginWriteback(at, length);
   }
 
   /** Bytes that the kernel has copied from file to file; 0 where it cannot. */
@@ -148,23 +160,42 @@ class CopyJob {
     if (!from) return 0;
     const to = await asFileRange(this.target, this.to + at, from.length);
     if (!to?.exclusive || !to.file.writable) return 0;
-    const count = await from.file.copyRangeTo(to.file, from.offset, to.offset, to.length);
+    const shared = this.#shares && (await from.file.shareRangeWith(to.file, from.offset, to.offset, to.length));
+    this.#shares = shared;
+    if (!shared && this.#bypassesCache) return 0;
+    const count = shared ? to.length : await from.file.copyRangeTo(to.file, from.offset, to.offset, to.length);
     if (count === 0) this.#kernelCopies = false; // not between these two, so not asked again
     this.result.inKernel += count;
     this.result.copied += count;
     return count;
   }
 
-  async #copyThroughBuffer(at: number, buffer: Uint8Array): Promise<void> {
+  /** Long copies into a file that was zero do not go through the page cache. */
+  get #bypassesCache(): boolean {
+    return (this.#options.targetIsZero ?? false) && this.result.copied >= (this.#options.cacheAtMost ?? CACHE_AT_MOST);
+  }
+
+  /** Returns whether the bytes went past the page cache. */
+  async #copyThroughBuffer(at: number, buffer: Uint8Array): Promise<boolean> {
+    let direct = false;
     await this.source.read(this.from + at, buffer);
     for (const run of splitZeros(buffer, this.#options.targetIsZero ? ZERO_UNIT : SHORTEST_ZEROED)) {
       if (run.zero) {
         await this.#zero(at + run.start, run.end - run.start);
       } else {
-        await this.target.write(this.to + at + run.start, buffer.subarray(run.start, run.end));
-        this.result.copied += run.end - run.start;
+        const data = buffer.subarray(run.start, run.end);
+        direct = this.#bypassesCache && (await this.#writeDirect(at + run.start, data));
+        if (!direct) await this.target.write(this.to + at + run.start, data);
+        this.result.copied += data.length;
       }
     }
+    return direct;
+  }
+
+  async #writeDirect(at: number, data: Uint8Array): Promise<boolean> {
+    if (data.length % DIRECT_UNIT !== 0) return false;
+    const to = await asFileRange(this.target, this.to + at, data.length);
+    return to !== null && to.exclusive && to.length === data.length && to.file.writeDirect(to.offset, data);
   }
 
   /** Zeros on the target, where its own map does not know them already. */
@@ -211,7 +242,7 @@ function endOfZeros(buffer: Uint8Array, start: number): number {
 
 async function verifyCopy(job: CopyJob, signal: AbortSignal | undefined): Promise<void> {
   const source = slice(job.source, job.from, job.length);
-  const target = slice(job.target, job.to, job.length);
+  const target = slice(pastCache(job.target), job.to, job.length);
   const { firstDifference } = await compareDevices(source, target, { strict: true, ...(signal ? { signal } : {}) });
   if (firstDifference !== null)
     throw new DiskError(
@@ -221,4 +252,19 @@ async function verifyCopy(job: CopyJob, signal: AbortSignal | undefined): Promis
         details: { offset: job.to + firstDifference },
       },
     );
+}
+
+/** The same device, read from the disk where its bytes lie in a file and the request suits that. */
+function pastCache(device: BlockDevice): BlockDevice {
+  return defineDevice({
+    label: device.label,
+    size: device.size,
+    blockSize: device.blockSize,
+    async read(offset, into) {
+      const range = await asFileRange(device, offset, into.length);
+      if (range?.length === into.length && (await range.file.readDirect(range.offset, into))) return;
+      await device.read(offset, into);
+    },
+    extents: (offset, length) => device.extents(offset, length),
+  });
 }

@@ -141,7 +141,9 @@ class CheckedDevice implements BlockDevice {
     if (!(offset >= 0 && length >= 0 && offset <= size - length))
       return new RangeError(`Cannot ${verb} ${this.label}: bytes ${offset}..${offset + length}, allowed 0..${size}`);
     if (offset % blockSize !== 0 || length % blockSize !== 0)
-      return new RangeError(`Cannot ${verb} ${this.label}: offset ${offset}, length ${length}, allowed multiples of ${blockSize}`);
+      return new RangeError(
+        `Cannot ${verb} ${this.label}: offset ${offset}, length ${length}, allowed multiples of ${blockSize}`,
+      );
     return undefined;
   }
 

@@ -7,8 +7,8 @@
  */
 import { alignDown } from "../bytes/align.js";
 import { DiskError } from "../errors.js";
-import { type BlockDevice, type Extent, defineDevice } from "./device.js";
-import { type FileRange, asFileRange, withFileRange } from "./file-range.js";
+import { type BlockDevice, defineDevice, type Extent } from "./device.js";
+import { asFileRange, type FileRange, withFileRange } from "./file-range.js";
 
 /** Where a run of guest-visible bytes lies. `length` is at least 1 and may exceed what was asked for. */
 export type Location =
@@ -73,18 +73,28 @@ class MappedIo {
   }
 
   write(offset: number, data: Uint8Array): Promise<void> {
-    return this.#update(offset, data.length, (location, done, length) => {
-      if (location.kind === "data" && !location.shared)
-        return location.device.write(location.offset, data.subarray(done, done + length));
-      return undefined;
-    }, (unit, from, length, at) => unit.set(data.subarray(at, at + length), from));
+    return this.#update(
+      offset,
+      data.length,
+      (location, done, length) => {
+        if (location.kind === "data" && !location.shared)
+          return location.device.write(location.offset, data.subarray(done, done + length));
+        return undefined;
+      },
+      (unit, from, length, at) => unit.set(data.subarray(at, at + length), from),
+    );
   }
 
   zero(offset: number, length: number): Promise<void> {
-    return this.#update(offset, length, (location, _done, part) => {
-      if (location.kind === "zero") return Promise.resolve();
-      return location.shared ? undefined : location.device.zero(location.offset, part);
-    }, (unit, from, part) => unit.fill(0, from, from + part));
+    return this.#update(
+      offset,
+      length,
+      (location, _done, part) => {
+        if (location.kind === "zero") return Promise.resolve();
+        return location.shared ? undefined : location.device.zero(location.offset, part);
+      },
+      (unit, from, part) => unit.fill(0, from, from + part),
+    );
   }
 
   async discard(offset: number, length: number): Promise<void> {
@@ -148,7 +158,11 @@ class MappedIo {
     change: (unit: Uint8Array, from: number, length: number, at: number) => void,
   ): Promise<number> {
     const { allocator, label, size } = this.#mapping;
-    if (!allocator) throw new DiskError("READ_ONLY", `Cannot write ${label}: bytes at ${offset} have no place of their own and cannot get one`);
+    if (!allocator)
+      throw new DiskError(
+        "READ_ONLY",
+        `Cannot write ${label}: bytes at ${offset} have no place of their own and cannot get one`,
+      );
     const unitOffset = alignDown(offset, allocator.unit);
     const unitLength = Math.min(allocator.unit, size - unitOffset);
     const part = Math.min(length, unitOffset + unitLength - offset);

@@ -1,5 +1,5 @@
 /** A byte range of a device as a device of its own: a partition is this and nothing more. */
-import { type BlockDevice } from "./device.js";
+import type { BlockDevice } from "./device.js";
 import { mapDevice } from "./mapped.js";
 
 export interface SliceOptions {

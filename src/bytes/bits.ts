@@ -2,7 +2,8 @@
 
 /** Bits `first` to `last` inclusive as a bigint mask, bit 0 lowest. */
 export function bits(first: number, last: number): bigint {
-  if (!(first >= 0 && first <= last && last <= 63)) throw new RangeError(`bits ${first}..${last} are no range within 0..63`);
+  if (!(first >= 0 && first <= last && last <= 63))
+    throw new RangeError(`bits ${first}..${last} are no range within 0..63`);
   return ((1n << BigInt(last - first + 1)) - 1n) << BigInt(first);
 }
 

@@ -1,6 +1,7 @@
 /** The field types that layouts are made of. Decoders refuse what the type cannot hold; encoders refuse what the bytes cannot. */
-import type { FieldType } from "./layout.js";
+
 import { formatGuid, parseGuid } from "./guid.js";
+import type { FieldType } from "./layout.js";
 
 function unsigned(kind: string, size: 1 | 2 | 4, max: number): FieldType<number> {
   return {
@@ -154,7 +155,10 @@ export const guid: FieldType<string> = {
 };
 
 /** A peer's number as a name; a number without a name becomes `unknown`. */
-export function code<const T extends Record<string, number>>(type: FieldType<number>, names: T): FieldType<keyof T | "unknown"> {
+export function code<const T extends Record<string, number>>(
+  type: FieldType<number>,
+  names: T,
+): FieldType<keyof T | "unknown"> {
   const byNumber = new Map(Object.entries(names).map(([name, number]) => [number, name as keyof T]));
   return {
     kind: type.kind,

@@ -31,7 +31,8 @@ export function formatUuid(bytes: Uint8Array): string {
 }
 
 export function parseUuid(text: string): Uint8Array {
-  if (!isGuid(text)) throw new RangeError(`${JSON.stringify(text)} is no GUID, the form is 8-4-4-4-12 hexadecimal digits`);
+  if (!isGuid(text))
+    throw new RangeError(`${JSON.stringify(text)} is no GUID, the form is 8-4-4-4-12 hexadecimal digits`);
   return new Uint8Array(Buffer.from(text.replaceAll("-", ""), "hex"));
 }
 

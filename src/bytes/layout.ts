@@ -106,7 +106,8 @@ export function layout<F extends Fields>(name: string, options: LayoutOptions, f
 function checkCoverage(name: string, size: number, fields: Fields): void {
   let end = 0;
   for (const [key, field] of Object.entries(fields)) {
-    if (field.offset !== end) throw new RangeError(`${name}.${key} is at byte ${field.offset}, the field before it ends at ${end}`);
+    if (field.offset !== end)
+      throw new RangeError(`${name}.${key} is at byte ${field.offset}, the field before it ends at ${end}`);
     end += field.type.size;
   }
   if (end !== size) throw new RangeError(`${name} ends at byte ${end}, its size is ${size}`);

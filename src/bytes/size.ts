@@ -10,7 +10,8 @@ const SIZE_PATTERN = /^(\d+(?:\.\d+)?)\s*(?:([KMGTPE])(i?B)?|(s)|B)?$/i;
  */
 export function parseSize(text: string, what = "size"): number {
   const match = SIZE_PATTERN.exec(text.trim());
-  if (!match) throw badSize(text, what, "allowed are bytes, or a number with K M G T P E (1024), KB MB GB (1000) or s (sectors)");
+  if (!match)
+    throw badSize(text, what, "allowed are bytes, or a number with K M G T P E (1024), KB MB GB (1000) or s (sectors)");
   const [, digits, unit, suffix, sectors] = match;
   const value = Number(digits) * (sectors ? 512 : unit ? factor(unit, suffix) : 1);
   if (!Number.isInteger(value)) throw badSize(text, what, "it is no whole number of bytes");
@@ -24,7 +25,9 @@ function factor(unit: string, suffix: string | undefined): number {
 }
 
 function badSize(text: string, what: string, why: string): DiskError {
-  return new DiskError("UNSUPPORTED", `Cannot read ${what} ${JSON.stringify(text)}: ${why}`, { details: { usage: true, value: text } });
+  return new DiskError("UNSUPPORTED", `Cannot read ${what} ${JSON.stringify(text)}: ${why}`, {
+    details: { usage: true, value: text },
+  });
 }
 
 /** Bytes for people: `2 GiB`, `1.5 MiB`, `512 B`. */
