@@ -50,21 +50,36 @@ export function logRange(superblock: XfsSuperblock): LogRange | null {
   };
 }
 
+/** Every record header in the log, old ones included. */
+export async function* logRecords(device: BlockDevice, log: LogRange): AsyncGenerator<FoundRecord> {
+  for await (const piece of logPieces(device, log)) yield* recordsIn(piece, log);
+}
+
 const PIECE = 1 << 20;
 
-/** Every record header in the log, old ones included. Holes are not read. */
-export async function* logRecords(device: BlockDevice, log: LogRange): AsyncGenerator<FoundRecord> {
+interface LogPiece {
+  /** Byte offset on the device. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The log in pieces of whole basic blocks. Holes are not read. */
+async function* logPieces(device: BlockDevice, log: LogRange): AsyncGenerator<LogPiece> {
   for await (const extent of device.extents(log.offset, log.length)) {
     if (extent.zero) continue;
     const end = extent.offset + extent.length;
     for (let offset = extent.offset; offset < end; offset += PIECE) {
       const bytes = new Uint8Array(Math.min(PIECE, end - offset));
       await device.read(offset, bytes);
-      for (let at = 0; at + BASIC_BLOCK <= bytes.length; at += BASIC_BLOCK) {
-        const record = decodeHeader(bytes, at, (offset + at - log.offset) / BASIC_BLOCK);
-        if (record) yield { offset: offset + at, record };
-      }
+      yield { offset, bytes };
     }
+  }
+}
+
+function* recordsIn({ offset, bytes }: LogPiece, log: LogRange): Generator<FoundRecord> {
+  for (let at = 0; at + BASIC_BLOCK <= bytes.length; at += BASIC_BLOCK) {
+    const record = decodeHeader(bytes, at, (offset + at - log.offset) / BASIC_BLOCK);
+    if (record) yield { offset: offset + at, record };
   }
 }
 
@@ -97,25 +112,48 @@ function headerBlocks(superblock: XfsSuperblock, record: LogRecord): number {
   return extended ? Math.max(1, Math.ceil(record.bufferSize / LOG_DATA_PER_HEADER)) : 1;
 }
 
-/** Puts `uuid` into every record header, one block at a time. */
+/** Puts `uuid` into every record header. A block stands for itself, so a cut between any two of them does no harm. */
 export async function stampLog(
   device: BlockDevice,
   superblock: XfsSuperblock,
   log: LogRange,
   uuid: string,
 ): Promise<void> {
-  for await (const { offset, record } of logRecords(device, log)) {
-    if (record.uuid === uuid) continue;
-    const bytes = (await readAt(device, offset, LOG_RECORD.size))!.slice();
-    patchFields(LOG_RECORD, bytes, 0, { uuid, crc: changedCrc(superblock, record, uuid) });
-    await device.write(offset, bytes);
+  for await (const piece of logPieces(device, log)) {
+    const changed: number[] = []; // where in the piece, ascending
+    for (const { offset, record } of recordsIn(piece, log)) {
+      if (record.uuid === uuid) continue;
+      const at = offset - piece.offset;
+      patchFields(LOG_RECORD, piece.bytes, at, { uuid, crc: changedCrc(superblock, record, uuid) });
+      changed.push(at);
+    }
+    for (const { start, end } of runsOf(changed))
+      await device.write(piece.offset + start, piece.bytes.subarray(start, end));
   }
 }
 
+/** Neighbouring blocks together: a kernel leaves thousands of empty records in a row. */
+function* runsOf(blocks: readonly number[]): Generator<{ start: number; end: number }> {
+  for (let i = 0; i < blocks.length; ) {
+    const start = blocks[i]!;
+    let end = start;
+    while (blocks[i] === end) {
+      end += BASIC_BLOCK;
+      i++;
+    }
+    yield { start, end };
+  }
+}
+
+/** Of the extended headers the CRC covers those that this record needed, fewer than its buffer would have room for. */
 function changedCrc(superblock: XfsSuperblock, record: LogRecord, uuid: string): Uint8Array {
   const stored = new DataView(record.crc.buffer, record.crc.byteOffset).getUint32(0, true);
   if (stored === 0) return record.crc; // zero says that nobody computed it
-  const extended = (headerBlocks(superblock, record) - 1) * LOG_EXTENDED_HEADER_CRC_SIZE;
+  const covered = Math.min(
+    headerBlocks(superblock, record),
+    Math.max(1, Math.ceil(record.length / LOG_DATA_PER_HEADER)),
+  );
+  const extended = (covered - 1) * LOG_EXTENDED_HEADER_CRC_SIZE;
   const uuidEnd = LOG_RECORD.fields.uuid.offset + 16;
   const after = LOG_RECORD_CRC_SIZE - uuidEnd + extended + record.length;
   const difference = crc32c(followedByZeros(record.uuid, after)) ^ crc32c(followedByZeros(uuid, after));
