@@ -24,14 +24,3 @@ export function deviceLines(device: AttachedDevice): string[] {
   );
   return [whole, ...partitions];
 }
-
-/** Prints a result: one JSON document, or lines for people. */
-export function printResult(json: boolean | undefined, document: unknown, lines: () => readonly string[]): void {
-  process.stdout.write(
-    json
-      ? `${JSON.stringify(document, null, 2)}\n`
-      : lines()
-          .map((line) => `${line}\n`)
-          .join(""),
-  );
-}

@@ -5,6 +5,12 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
+/** One JSON document, or lines for people. */
+export function printResult(json: boolean | undefined, document: unknown, lines: () => readonly string[]): void {
+  if (json) printJson(document);
+  else printLines(lines());
+}
+
 export function printLines(lines: readonly string[]): void {
   if (lines.length > 0) process.stdout.write(`${lines.join("\n")}\n`);
 }

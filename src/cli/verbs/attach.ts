@@ -2,7 +2,8 @@
 import { isAbsolute, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { DiskError } from "../../errors.js";
-import { deviceLines, dom0Client, printResult } from "../dom0.js";
+import { deviceLines, dom0Client } from "../dom0.js";
+import { printResult } from "../print.js";
 
 interface AttachOptions {
   readonly domain?: string;

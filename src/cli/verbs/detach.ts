@@ -1,6 +1,7 @@
 /** `xvd detach`: refuses while somebody uses the device, and names the user. */
 import type { Command } from "commander";
-import { dom0Client, printResult } from "../dom0.js";
+import { dom0Client } from "../dom0.js";
+import { printResult } from "../print.js";
 import { absoluteDisk } from "./attach.js";
 
 export default function define(command: Command): void {

@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import type { AttachedDevice } from "../../dom0/api-types.js";
 import { DiskError } from "../../errors.js";
-import { deviceLines, dom0Client, printResult } from "../dom0.js";
+import { deviceLines, dom0Client } from "../dom0.js";
+import { printResult } from "../print.js";
 
 export default function define(command: Command): void {
   command

@@ -1,6 +1,7 @@
 /** `xvd dom0 start`: starts the daemon, or is the daemon with --foreground. */
 import type { Command } from "commander";
-import { dom0Client, printResult, userPaths } from "../../dom0.js";
+import { dom0Client, userPaths } from "../../dom0.js";
+import { printResult } from "../../print.js";
 
 export default function define(command: Command): void {
   command

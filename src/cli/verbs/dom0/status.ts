@@ -1,6 +1,7 @@
 /** `xvd dom0 status`: whether a daemon runs, and what it holds. Exit code 0 either way. */
 import type { Command } from "commander";
-import { deviceLines, dom0Client, printResult } from "../../dom0.js";
+import { deviceLines, dom0Client } from "../../dom0.js";
+import { printResult } from "../../print.js";
 
 export default function define(command: Command): void {
   command.action(async (options: { json?: boolean }) => {

@@ -1,6 +1,7 @@
 /** `xvd domain destroy`: ends a guest as a power cut would, and frees its disks. */
 import type { Command } from "commander";
-import { dom0Client, printResult } from "../../dom0.js";
+import { dom0Client } from "../../dom0.js";
+import { printResult } from "../../print.js";
 
 export default function define(command: Command): void {
   command.argument("<name>", "name or id").action(async (name: string, options: { json?: boolean }) => {

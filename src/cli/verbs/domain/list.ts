@@ -1,6 +1,7 @@
 /** `xvd domain list`. */
 import type { Command } from "commander";
-import { dom0Client, printResult } from "../../dom0.js";
+import { dom0Client } from "../../dom0.js";
+import { printResult } from "../../print.js";
 
 export default function define(command: Command): void {
   command.action(async (options: { json?: boolean }) => {
