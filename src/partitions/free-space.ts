@@ -28,12 +28,21 @@ export function freeSpace(table: PartitionTable): FreeRun[] {
 export function freeLogicalSpace(table: PartitionTable): FreeRun[] {
   const extended = table.partitions.find(({ kind }) => kind === "extended");
   if (!extended) return [];
-  const taken = table.partitions.filter(({ kind }) => kind === "logical");
-  const ebrs =
-    table.label === "dos"
-      ? table.onDisk.chain.map(({ lba }) => ({ offset: lba * table.sectorSize, size: table.sectorSize }))
-      : [];
-  return gaps(extended.offset, Math.min(extended.offset + extended.size, table.size), [...taken, ...ebrs]);
+  const logical = table.partitions.filter(({ kind }) => kind === "logical");
+  return gaps(extended.offset, Math.min(extended.offset + extended.size, table.size), [
+    ...logical,
+    ...ebrSectors(table, extended),
+  ]);
+}
+
+/** The first EBR's fixed place, and the EBRs of partitions that are where the disk has them. */
+function ebrSectors(table: PartitionTable, extended: Partition): FreeRun[] {
+  const { sectorSize } = table;
+  const chain = table.label === "dos" ? table.onDisk.chain : [];
+  const inUse = chain.filter(({ dataLba }) =>
+    table.partitions.some(({ kind, offset }) => kind === "logical" && offset / sectorSize === dataLba),
+  );
+  return [extended.offset, ...inUse.map(({ lba }) => lba * sectorSize)].map((offset) => ({ offset, size: sectorSize }));
 }
 
 function gaps(start: number, end: number, taken: readonly Pick<Partition, "offset" | "size">[]): FreeRun[] {

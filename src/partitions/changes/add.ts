@@ -182,6 +182,8 @@ function newLogical(table: MbrTable, request: AddRequest): Partition {
   const number = FIRST_LOGICAL + table.partitions.filter(({ kind }) => kind === "logical").length;
   const last = request.lastNumber ?? MAX_PARTITIONS;
   if (number > last) throw beyondFifteen(table, "all numbers are in use", last);
+  if (request.number !== undefined && request.number > last)
+    throw beyondFifteen(table, `number ${request.number} is wanted`, last);
   if (request.number !== undefined && request.number !== number)
     throw new DiskError(
       "DENIED",
@@ -201,13 +203,13 @@ function newLogical(table: MbrTable, request: AddRequest): Partition {
   return { number, ...run, type, ...MBR_FIELDS, bootable: request.bootable ?? false, kind: "logical" };
 }
 
-/** Free runs within the extended partition without the sector that each new EBR takes; an empty first EBR is there already. */
+/** Free runs within the extended partition without the sector that a new EBR takes; the first one has its own place. */
 function logicalRuns(table: MbrTable): FreeRun[] {
   const { sectorSize } = table;
-  const isThere = table.onDisk.chain.length > 0 && !table.partitions.some(({ kind }) => kind === "logical");
+  const isFirst = !table.partitions.some(({ kind }) => kind === "logical");
   return freeLogicalSpace(table).flatMap(({ offset, size }) => {
     const end = alignDown(offset + size, sectorSize);
-    const start = isThere ? offset : offset + sectorSize;
+    const start = isFirst ? offset : offset + sectorSize;
     return end > start ? [{ offset: start, size: end - start }] : [];
   });
 }

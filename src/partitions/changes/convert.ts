@@ -6,7 +6,7 @@ import { randomGuid } from "../../bytes/guid.js";
 import { DiskError } from "../../errors.js";
 import { LEGACY_BIOS_BOOTABLE } from "../gpt/read.js";
 import { FIRST_LOGICAL } from "../mbr/read.js";
-import { makePlan, type TablePlan } from "../plan.js";
+import { makePlan, type TablePlan, usageError } from "../plan.js";
 import { findTableFormat } from "../registry.js";
 import {
   type GptTable,
@@ -36,6 +36,10 @@ export function planConvert(
   const sectorSize = request.sectorSize ?? before.sectorSize;
   if (label === before.label && sectorSize === before.sectorSize)
     return makePlan(before, before, [`it is ${label} with sectors of ${sectorSize} already`]);
+  if (label !== before.label && sectorSize !== before.sectorSize)
+    throw usageError(
+      `Cannot convert ${before.device}: another label and another sector size are asked for, allowed is one at a time`,
+    );
   const beyond = before.problems.filter(({ code }) => code === "overlap" || code === "past-end");
   if (beyond[0]) throw refuse(before, label, beyond[0].message);
   const hybrid = before.problems.find(({ code }) => code === "hybrid-mbr");
@@ -160,7 +164,8 @@ function withLogical(before: GptTable, partitions: readonly Partition[]): Partit
 
 /** The sector that holds partition i's EBR: right before it, or a mebibyte before it where that is free. */
 function ebrPlace(table: GptTable, sorted: readonly Partition[], i: number): number | null {
-  const previousEnd = i === 0 ? table.sectorSize : sorted[i - 1]!.offset + sorted[i - 1]!.size;
+  // The GPT itself must stay whole until the MBR counts.
+  const previousEnd = i === 0 ? table.firstUsableLba * table.sectorSize : sorted[i - 1]!.offset + sorted[i - 1]!.size;
   const { offset } = sorted[i]!;
   if (offset - previousEnd < table.sectorSize) return null;
   return Math.max(previousEnd, offset - (1 << 20));

@@ -30,6 +30,8 @@ export interface EbrOnDisk {
   readonly bytes: Uint8Array;
   /** The logical partition that it describes; null for one with a link only. */
   readonly number: number | null;
+  /** First block of that partition, from the start of the disk. */
+  readonly dataLba: number | null;
 }
 
 /** What a rewrite needs to keep: boot code, and the sectors of the chain. */
@@ -140,7 +142,8 @@ async function readChain(
       throw broken(view, lba, `it ends with ${hexByte(bytes[510]!)} ${hexByte(bytes[511]!)}, allowed 55 aa`);
     const { entry1: data, entry2: link } = BOOT_SECTOR.decode(bytes);
     const used = isUsed(data);
-    chain.push({ ebr: { lba, bytes, number: used ? number : null }, entry: data });
+    const dataLba = used ? lba + data.startLba : null;
+    chain.push({ ebr: { lba, bytes, number: used ? number : null, dataLba }, entry: data });
     if (used) number++;
     if (!isUsed(link) || !EXTENDED_TYPES.includes(link.type)) return chain;
     lba = first + link.startLba;

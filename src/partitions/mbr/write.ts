@@ -93,8 +93,16 @@ function throughBridge(before: MbrTable, after: MbrTable, switches: readonly num
   const moved = { ...extended, offset: lba * sectorSize, size: extended.offset + extended.size - lba * sectorSize };
   const bridge = { ...after, partitions: after.partitions.map((other) => (other === extended ? moved : other)) };
   const sectors = encodeMbr(bridge, new Set(sectorsOnDisk(before).keys()));
-  const numbers = after.partitions.filter(({ kind }) => kind === "logical").map(({ number }) => number);
-  const chain = [...sectors].slice(1).map(([at, bytes], i) => ({ lba: at, bytes, number: numbers[i] ?? null }));
+  const logical = after.partitions.filter(({ kind }) => kind === "logical");
+  const chain = [...sectors].slice(1).map(([at, bytes], i) => {
+    const partition = logical[i];
+    return {
+      lba: at,
+      bytes,
+      number: partition?.number ?? null,
+      dataLba: partition ? partition.offset / sectorSize : null,
+    };
+  });
   const onBridge = { ...bridge, onDisk: { ...bridge.onDisk, bootSector: sectors.get(0)!, chain } };
   return [...mbrSteps(before, bridge), ...mbrSteps(onBridge, { ...after, onDisk: { ...after.onDisk, chain } })];
 }
@@ -245,7 +253,7 @@ function placeEbrs(
 ): number[] {
   const { sectorSize, onDisk } = table;
   const known = new Map<number, number>(); // data block -> EBR block, as on the disk
-  for (const { lba, bytes } of onDisk.chain) known.set(lba + BOOT_SECTOR.decode(bytes).entry1.startLba, lba);
+  for (const { lba, dataLba } of onDisk.chain) if (dataLba !== null) known.set(dataLba, lba);
   const places = [first];
   for (const [i, partition] of logical.entries()) {
     const lba = partition.offset / sectorSize;
