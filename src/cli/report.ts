@@ -22,7 +22,11 @@ export function reportError(error: unknown, argv: readonly string[]): number {
   const usage = usageError(error);
   if (usage?.exitCode === 0) return 0; // --help and --version
   const verb = commandName(argv);
-  const message = usage ? `${usage.message}; see 'xvd ${verb ? `${verb} ` : ""}--help'` : error instanceof Error ? error.message : String(error);
+  const message = usage
+    ? `${usage.message}; see '${helpOf(verb, usage)}'`
+    : error instanceof Error
+      ? error.message
+      : String(error);
   if (argv.includes("--json")) {
     const details = error instanceof DiskError ? error.details : {};
     const code = usage ? "USAGE" : error instanceof DiskError ? error.code : "INTERNAL";
@@ -45,6 +49,13 @@ function usageError(error: unknown): UsageError | undefined {
   if (!(error instanceof Error) || !("exitCode" in error) || !("code" in error)) return undefined;
   if (typeof error.code !== "string" || !error.code.startsWith("commander.")) return undefined;
   return { code: error.code, exitCode: error.exitCode as number, message: error.message.replace(/^error: /, "") };
+}
+
+/** The help that lists what would have been right: the verb's own, or where the verbs are when there is no such verb. */
+function helpOf(verb: string, usage: UsageError): string {
+  const words = verb.split(" ").filter(Boolean);
+  if (usage.code === "commander.unknownCommand") words.pop();
+  return ["xvd", ...words, "--help"].join(" ");
 }
 
 function commandName(argv: readonly string[]): string {

@@ -35,7 +35,7 @@ export interface AttachedDevice {
 export interface DomainInfo {
   readonly domid: number;
   readonly name: string;
-  readonly state: "running";
+  readonly state: "running" | "crashed";
   readonly devices: readonly AttachedDevice[];
 }
 

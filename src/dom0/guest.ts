@@ -19,6 +19,8 @@ export interface GuestOptions {
   readonly socketDir: string;
   /** False: a guest without a block driver, whose disks never connect. */
   readonly blkfront: boolean;
+  /** Its thread ended by itself. */
+  onCrash(): void;
   onError(message: string): void;
 }
 
@@ -30,6 +32,7 @@ export class Guest {
   readonly #worker: Worker;
   readonly #rpc: RpcClient;
   readonly #disconnectStore: () => void;
+  #crashed = false;
 
   private constructor(options: GuestOptions) {
     this.domid = options.domid;
@@ -60,7 +63,9 @@ export class Guest {
       if (message.event === "log") options.onError(`${options.name}: ${message.message}`);
     });
     this.#worker.on("error", (error) => {
+      this.#crashed = true;
       this.#rpc.failAll(new DiskError("IO", `Cannot reach domain ${options.name}: it crashed with ${error.message}`));
+      options.onCrash();
       options.onError(`${options.name} crashed: ${error.stack ?? error.message}`);
     });
   }
@@ -72,8 +77,14 @@ export class Guest {
     return guest;
   }
 
-  describe(devid: number): Promise<GuestDiskInfo | null> {
-    return this.#rpc.call("describe", { devid });
+  /** Whether its thread ended by itself: its drivers answer nobody any more. */
+  get crashed(): boolean {
+    return this.#crashed;
+  }
+
+  /** Null when the guest has no such disk, or has crashed. */
+  async describe(devid: number): Promise<GuestDiskInfo | null> {
+    return this.#crashed ? null : this.#rpc.call("describe", { devid });
   }
 
   /** Ends the domain at once, as a power cut would. Its event channels close; what others map of it stays theirs. */

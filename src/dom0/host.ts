@@ -118,6 +118,8 @@ export class Host {
 
   async attach(request: AttachRequest): Promise<AttachedDevice> {
     const guest = this.#guest(request.domain ?? "0", `attach ${request.disk} to`);
+    if (guest.crashed)
+      throw new DiskError("IO", `Cannot attach ${request.disk} to domain ${guest.name}: it has crashed`);
     const vbds = this.#vbds.get(guest.domid)!;
     const vdev = request.vdev === undefined ? firstFree(vbds) : parseVdev(request.vdev);
     const taken = [...vbds.values()].find((other) => collides(other.vdev, vdev));
@@ -151,7 +153,7 @@ export class Host {
       );
     }
     await this.#toolstack.detach({ domid: guest.domid, devid }, `${vbd.vdev.name} from ${guest.name}`, {
-      force: options.force ?? false,
+      force: options.force === true || guest.crashed, // a crashed guest cannot be asked
     });
     this.#vbds.get(guest.domid)!.delete(devid);
     this.#options.onChange();
@@ -202,6 +204,7 @@ export class Host {
       xenstored: this.xenstored,
       socketDir,
       blkfront: options.blkfront ?? true,
+      onCrash: () => this.#options.removeDir(socketDir), // nobody answers there any more
       onError: this.#options.onError,
     });
     this.#guests.set(domid, guest);
@@ -274,7 +277,7 @@ export class Host {
     return {
       domid: guest.domid,
       name: guest.name,
-      state: "running",
+      state: guest.crashed ? "crashed" : "running",
       devices: (await Promise.all(devices)).filter((device) => device !== undefined),
     };
   }

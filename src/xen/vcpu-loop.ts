@@ -53,7 +53,7 @@ export class VcpuLoop {
   constructor(vcpu: Vcpu, options: VcpuLoopOptions) {
     this.#vcpu = vcpu;
     this.#blocking = options.blocking;
-    this.#spins = options.spins ?? 10_000;
+    this.#spins = options.spins ?? 20_000;
     this.#takeMessages = options.takeMessages ?? (() => false);
   }
 
