@@ -15,9 +15,13 @@ export async function interruptible<T>(
 ): Promise<T> {
   const controller = new AbortController();
   let received: NodeJS.Signals | undefined;
+  let count = 0;
   const stop = (signal: NodeJS.Signals) => {
     received ??= signal;
     controller.abort(new Error("interrupted"));
+    // A disk that does not answer must not hold a person for ever; nameless files go with the process.
+    if (++count === 2) process.stderr.write("xvd: cleaning up; once more ends at once\n");
+    if (count > 2) process.exit(128 + constants.signals[signal]);
   };
   for (const signal of SIGNALS) process.on(signal, stop);
   try {

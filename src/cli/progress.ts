@@ -1,7 +1,7 @@
 /** A progress bar on stderr: only where a person looks at it, a terminal, and not with NO_COLOR, --json or --quiet. */
 import { formatSize } from "../bytes/size.js";
 
-export interface Progress {
+interface Progress {
   /** Bytes. Cheap to call often. */
   update(done: number, total: number): void;
   /** Takes the bar away. */
@@ -11,8 +11,22 @@ export interface Progress {
 const WIDTH = 32;
 const INTERVAL_MS = 100;
 
+/** Runs `work` with a bar, which is gone before anything else is printed; `work` spreads what it is given into its options. */
+export async function withProgress<T>(
+  title: string,
+  options: { json?: boolean },
+  work: (report: { onProgress?: Progress["update"] }) => Promise<T>,
+): Promise<T> {
+  const bar = progressBar(title, options);
+  try {
+    return await work(bar ? { onProgress: bar.update } : {});
+  } finally {
+    bar?.end();
+  }
+}
+
 /** Undefined where no bar shall be drawn. */
-export function progressBar(title: string, options: { json?: boolean }): Progress | undefined {
+function progressBar(title: string, options: { json?: boolean }): Progress | undefined {
   if (options.json || !process.stderr.isTTY || process.env.NO_COLOR !== undefined) return undefined;
   let drawn = 0;
   return {

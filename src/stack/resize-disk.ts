@@ -33,6 +33,7 @@ export async function resizeDisk(disk: OpenDisk, newSize: number, options: Resiz
   refuse(disk, newSize, options);
   if (newSize === oldSize) return { oldSize, newSize, steps: ["nothing to do"] };
   const table = await readPartitionTable(device);
+  if (table) refuseDamaged(disk, table);
   const steps: string[] = [
     `${newSize > oldSize ? "grow" : "shrink"} ${device.label} from ${oldSize} to ${newSize} bytes`,
   ];
@@ -75,6 +76,15 @@ function refuse({ device, whole, file }: OpenDisk, newSize: number, { shrink = f
       "DENIED",
       `Cannot resize ${device.label}: the new size ${newSize} is below the present ${device.size} bytes, allowed with --shrink`,
     );
+}
+
+/** The primary GPT is what a reader finds when a cut leaves the backup not at the disk's end, so it has to be good. */
+function refuseDamaged({ device }: OpenDisk, table: PartitionTable): void {
+  const damage = table.problems.find(({ code }) => code === "recovered-from-backup" || code === "copies-differ");
+  if (damage)
+    throw new DiskError("DENIED", `Cannot resize ${device.label}: ${damage.message}; 'xvd part repair' mends it`, {
+      details: { problem: damage.code },
+    });
 }
 
 /** The table with its end at the disk's new end; null when nothing of it has to move. */

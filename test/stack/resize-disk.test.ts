@@ -1,5 +1,5 @@
 /** Larger and smaller disks: the backup GPT follows, and nothing that belongs to somebody is cut. */
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync, statSync, truncateSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { readPartitionTable } from "#src/partitions/table.js";
 import { openDisk, openDiskStack } from "#src/stack/disk.js";
@@ -94,6 +94,21 @@ describe("a disk with a GPT", () => {
     await poke(path, 50 * MIB, "hidden");
     await expect(resize(path, 40 * MIB, { shrink: true })).rejects.toMatchObject({ details: { offset: 50 * MIB } });
     expect(await table(path)).toMatchObject({ size: 64 * MIB, problems: [] });
+  });
+
+  test("a damaged table is mended first; a backup that is not at the end is not damage here", async () => {
+    const path = await partitionedFile(dir, "damaged.dsk", 64 * MIB, [10 * MIB]);
+    await poke(path, 512, "not a GPT header");
+    const before = readFileSync(path);
+    await expect(resize(path, 96 * MIB)).rejects.toMatchObject({
+      code: "DENIED",
+      message: expect.stringContaining("xvd part repair"),
+    });
+    expect(readFileSync(path).equals(before)).toBe(true);
+    const stretched = await partitionedFile(dir, "stretched.dsk", 64 * MIB, [10 * MIB]);
+    truncateSync(stretched, 80 * MIB);
+    await resize(stretched, 96 * MIB);
+    expect(await table(stretched)).toMatchObject({ size: 96 * MIB, problems: [] });
   });
 
   test("a dry run tells and does nothing", async () => {

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { addDiskOptions, type DiskFlags, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines } from "../print.js";
-import { progressBar } from "../progress.js";
+import { withProgress } from "../progress.js";
 
 interface Flags extends DiskFlags {
   json?: boolean;
@@ -20,20 +20,11 @@ export default function checksum(command: Command): void {
 
 async function run(text: string, flags: Flags): Promise<void> {
   const { checksumDevice } = await import("../../block/checksum.js");
-  const progress = progressBar("checksum", flags);
-  await withDisk(text, flags, (disk) =>
-    interruptible(async (signal) => {
-      try {
-        const result = await checksumDevice(disk.device, {
-          signal,
-          ...(progress ? { onProgress: progress.update } : {}),
-        });
-        progress?.end();
-        if (flags.json) printJson(result);
-        else printLines([`${result.algorithm}:${result.digest}  ${text}`]);
-      } finally {
-        progress?.end();
-      }
-    }),
+  const result = await withDisk(text, flags, ({ device }) =>
+    interruptible((signal) =>
+      withProgress("checksum", flags, (report) => checksumDevice(device, { signal, ...report })),
+    ),
   );
+  if (flags.json) printJson(result);
+  else printLines([`${result.algorithm}:${result.digest}  ${text}`]);
 }

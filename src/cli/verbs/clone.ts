@@ -7,7 +7,7 @@ import type { OpenDisk } from "../../stack/disk.js";
 import { addDiskOptions, type DiskFlags, diskContext, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { columns, printJson, printLines, remark } from "../print.js";
-import { progressBar } from "../progress.js";
+import { withProgress } from "../progress.js";
 
 interface Flags extends DiskFlags {
   mode: string;
@@ -40,17 +40,20 @@ export default function clone(command: Command): void {
 async function run(source: string, target: string, flags: Flags): Promise<void> {
   const mode = modeOf(flags.mode, source);
   const targets = targetsOf(target, flags.count);
+  const clones: CopiedDisk[] = [];
   await withDisk(source, flags, (disk) =>
     interruptible(async (signal) => {
-      const clones: CopiedDisk[] = [];
-      for (const each of targets) clones.push(await cloneTo(disk, each, mode, flags, signal));
-      for (const note of new Set(clones.flatMap(({ ids }) => ids.flatMap((id) => id.note ?? []))))
-        remark(`xvd clone: ${note}`);
-      if (flags.json)
-        printJson({ source, "dry-run": flags.dryRun ?? false, clones: clones.map((one) => cloneDocument(one, flags)) });
-      else for (const one of clones) printLines(cloneLines(source, one, flags));
+      for (const each of targets) {
+        const clone = await cloneTo(disk, each, mode, flags, signal);
+        clones.push(clone);
+        if (!flags.json) printLines(cloneLines(source, clone, flags)); // at once: it stays when a later one fails
+      }
     }),
   );
+  for (const note of new Set(clones.flatMap(({ ids }) => ids.flatMap((id) => id.note ?? []))))
+    remark(`xvd clone: ${note}`);
+  if (flags.json)
+    printJson({ source, "dry-run": flags.dryRun ?? false, clones: clones.map((one) => cloneDocument(one, flags)) });
 }
 
 async function cloneTo(
@@ -63,21 +66,10 @@ async function cloneTo(
   const { copyDisk } = await import("../../stack/copy-disk.js");
   const { randomBytes } = await import("node:crypto");
   const { force = false, verify = false, dryRun = false } = flags;
-  const progress = progressBar(`clone ${target}`, flags);
-  try {
-    return await copyDisk(disk, target, {
-      mode,
-      force,
-      verify,
-      dryRun,
-      signal,
-      ...diskContext(),
-      ...(flags.newIds ? { newIds: randomBytes } : {}),
-      ...(progress ? { onProgress: progress.update } : {}),
-    });
-  } finally {
-    progress?.end();
-  }
+  const newIds = flags.newIds ? { newIds: randomBytes } : {};
+  return withProgress(`clone ${target}`, flags, (report) =>
+    copyDisk(disk, target, { mode, force, verify, dryRun, signal, ...newIds, ...diskContext(), ...report }),
+  );
 }
 
 function modeOf(mode: string, source: string): CopyMode {

@@ -1,9 +1,10 @@
 /** `xvd compare`: whether two disks show the same bytes. Exit code 0 same, 1 different, 2 error. */
 import type { Command } from "commander";
-import { type DiskFlags, openNamed } from "../disk.js";
+import type { Comparison } from "../../block/compare.js";
+import { type DiskFlags, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines } from "../print.js";
-import { progressBar } from "../progress.js";
+import { withProgress } from "../progress.js";
 import { Exit, reportError } from "../report.js";
 
 interface Flags extends DiskFlags {
@@ -27,41 +28,27 @@ export default function compare(command: Command): void {
 }
 
 async function run(a: string, b: string, flags: Flags): Promise<void> {
-  try {
-    await interruptible((signal) => compareNamed(a, b, flags, signal));
-  } catch (error) {
-    if (error instanceof Exit) throw error;
-    reportError(error, process.argv.slice(2));
-    throw new Exit(2);
-  }
+  const { same, firstDifference } = await interruptible((signal) => compareNamed(a, b, flags, signal)).catch(asExit2);
+  if (flags.json) printJson({ same, "first-difference": firstDifference });
+  else printLines([same ? "the disks are the same" : `the disks differ, first at byte ${firstDifference}`]);
+  if (!same) throw new Exit(1);
 }
 
-async function compareNamed(a: string, b: string, flags: Flags, signal: AbortSignal): Promise<void> {
+/** Code 1 says "different", so a failure needs another one. */
+function asExit2(error: unknown): never {
+  if (error instanceof Exit) throw error;
+  reportError(error, process.argv.slice(2));
+  throw new Exit(2);
+}
+
+async function compareNamed(a: string, b: string, flags: Flags, signal: AbortSignal): Promise<Comparison> {
   const { compareDevices } = await import("../../block/compare.js");
-  const { secondFormat, strict = false, ...shared } = flags;
-  const left = await openNamed(a, shared);
-  try {
-    const { format: _first, ...rest } = shared;
-    const right = await openNamed(b, { ...rest, ...(secondFormat === undefined ? {} : { format: secondFormat }) });
-    const progress = progressBar("compare", flags);
-    try {
-      const result = await compareDevices(left.device, right.device, {
-        strict,
-        signal,
-        ...(progress ? { onProgress: progress.update } : {}),
-      });
-      progress?.end();
-      if (flags.json) printJson({ same: result.same, "first-difference": result.firstDifference });
-      else
-        printLines([
-          result.same ? "the disks are the same" : `the disks differ, first at byte ${result.firstDifference}`,
-        ]);
-      if (!result.same) throw new Exit(1);
-    } finally {
-      progress?.end();
-      await right.device.close();
-    }
-  } finally {
-    await left.device.close();
-  }
+  const { format, secondFormat, strict = false, ...shared } = flags;
+  return withDisk(a, { ...shared, ...(format === undefined ? {} : { format }) }, (left) =>
+    withDisk(b, { ...shared, ...(secondFormat === undefined ? {} : { format: secondFormat }) }, (right) =>
+      withProgress("compare", flags, (report) =>
+        compareDevices(left.device, right.device, { strict, signal, ...report }),
+      ),
+    ),
+  );
 }

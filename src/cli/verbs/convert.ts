@@ -5,7 +5,7 @@ import { DiskError } from "../../errors.js";
 import { addDiskOptions, type DiskFlags, diskContext, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines } from "../print.js";
-import { progressBar } from "../progress.js";
+import { withProgress } from "../progress.js";
 
 interface Flags extends DiskFlags {
   outputFormat?: string;
@@ -38,44 +38,32 @@ export default function convert(command: Command): void {
 }
 
 async function run(source: string, target: string, flags: Flags): Promise<void> {
+  refuseForRaw(target, flags);
   const { outputFormat, force = false, verify = false, dryRun = false } = flags;
-  const impossible = flags.compress
-    ? "it cannot be compressed"
-    : flags.option !== undefined
-      ? "it has no options"
-      : flags.backing !== undefined
-        ? "it has no backing file"
+  const { copyDisk } = await import("../../stack/copy-disk.js");
+  const format = outputFormat === undefined ? {} : { format: outputFormat };
+  const options = { mode: "full", force, verify, dryRun, ...format, ...diskContext() } as const;
+  const result = await withDisk(source, flags, (disk) =>
+    interruptible((signal) =>
+      withProgress("convert", flags, (report) => copyDisk(disk, target, { ...options, signal, ...report })),
+    ),
+  );
+  const { size, copied } = result;
+  if (flags.json) return printJson({ source, target, size, copied, verified: verify, "dry-run": dryRun });
+  const how = dryRun ? "" : `, ${formatSize(copied)} of data${verify ? ", verified" : ""}`;
+  printLines([`${dryRun ? "would copy" : "copied"} ${source} to ${target}: ${formatSize(size)}${how}`]);
+}
+
+function refuseForRaw(target: string, { compress, option, backing }: Flags): void {
+  const missing = compress
+    ? "compression"
+    : option !== undefined
+      ? "options"
+      : backing !== undefined
+        ? "backing files"
         : undefined;
-  if (impossible)
-    throw new DiskError("UNSUPPORTED", `Cannot convert to ${JSON.stringify(target)} as raw: ${impossible}`, {
+  if (missing)
+    throw new DiskError("UNSUPPORTED", `Cannot convert to ${JSON.stringify(target)}: raw images have no ${missing}`, {
       details: { usage: true },
     });
-  const { copyDisk } = await import("../../stack/copy-disk.js");
-  const progress = progressBar("convert", flags);
-  await withDisk(source, flags, (disk) =>
-    interruptible(async (signal) => {
-      try {
-        const format = outputFormat === undefined ? {} : { format: outputFormat };
-        const result = await copyDisk(disk, target, {
-          mode: "full",
-          force,
-          verify,
-          dryRun,
-          signal,
-          ...diskContext(),
-          ...format,
-          ...(progress ? { onProgress: progress.update } : {}),
-        });
-        progress?.end();
-        if (flags.json)
-          printJson({ source, target, size: result.size, copied: result.copied, verified: verify, "dry-run": dryRun });
-        else
-          printLines([
-            `${dryRun ? "would copy" : "copied"} ${source} to ${target}: ${formatSize(result.size)}${dryRun ? "" : `, ${formatSize(result.copied)} of data`}${verify ? ", verified" : ""}`,
-          ]);
-      } finally {
-        progress?.end();
-      }
-    }),
-  );
 }

@@ -6,7 +6,7 @@ import { DiskError } from "../../errors.js";
 import type { Preallocation } from "../../formats/format.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines, remark } from "../print.js";
-import { progressBar } from "../progress.js";
+import { withProgress } from "../progress.js";
 
 interface Flags {
   format?: string;
@@ -50,30 +50,22 @@ async function run(path: string, sizeText: string, flags: Flags): Promise<void> 
   const preallocation = await preallocationOf(path, flags);
   const { createStaged } = await import("../../os/staged.js");
   const { fileDevice } = await import("../../block/file.js");
-  await interruptible(async (signal) => {
+  const result = await interruptible(async (signal) => {
     const staged = await createStaged(path, { force: flags.force ?? false });
-    const progress = progressBar("create", flags);
     try {
       const file = fileDevice(staged.file, { own: false });
-      await format.create(file, size, { preallocation, signal, ...(progress ? { onProgress: progress.update } : {}) });
-      const result = {
-        filename: path,
-        format: format.name,
-        "virtual-size": size,
-        "actual-size": staged.file.allocatedSize(),
-      };
+      await withProgress("create", flags, (report) => format.create(file, size, { preallocation, signal, ...report }));
+      const stored = staged.file.allocatedSize();
       await staged.commit();
-      progress?.end();
-      if (size !== asked)
-        remark(`xvd create: the size is rounded up from ${asked} to ${size} bytes, a multiple of 512`);
-      if (flags.json) printJson(result);
-      else printLines([`created ${path}: ${format.name}, ${formatSize(size)} (${size} bytes)`]);
+      return { filename: path, format: format.name, "virtual-size": size, "actual-size": stored };
     } catch (error) {
-      progress?.end();
       await staged.abort();
       throw error;
     }
   });
+  if (size !== asked) remark(`xvd create: the size is rounded up from ${asked} to ${size} bytes, a multiple of 512`);
+  if (flags.json) printJson(result);
+  else printLines([`created ${path}: ${format.name}, ${formatSize(size)} (${size} bytes)`]);
 }
 
 async function preallocationOf(path: string, flags: Flags): Promise<Preallocation> {
