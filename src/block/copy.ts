@@ -95,24 +95,20 @@ class CopyJob {
   readonly length: number;
   readonly #options: CopyOptions;
   readonly #buffers: (Uint8Array | undefined)[] = [];
+  // Ways that are still open.
+  #shares: boolean;
   #kernelCopies: boolean;
-  #shares = true;
+  #directWrites: boolean;
   #done = 0;
 
   constructor(source: BlockDevice, target: BlockDevice, options: CopyOptions) {
     const { sourceOffset = 0, targetOffset = 0, length = source.size - sourceOffset } = options;
     [this.source, this.target, this.from, this.to, this.length] = [source, target, sourceOffset, targetOffset, length];
     this.#options = options;
-    this.#kernelCopies = options.detectZeros !== "always";
-    if (
-      !(
-        sourceOffset >= 0 &&
-        targetOffset >= 0 &&
-        length >= 0 &&
-        length <= source.size - sourceOffset &&
-        length <= target.size - targetOffset
-      )
-    )
+    this.#kernelCopies = this.#shares = options.detectZeros !== "always";
+    this.#directWrites = options.targetIsZero ?? false;
+    const fits = sourceOffset >= 0 && length >= 0 && length <= source.size - sourceOffset;
+    if (!(fits && targetOffset >= 0 && length <= target.size - targetOffset))
       throw new RangeError(
         `Cannot copy ${source.label} to ${target.label}: ${length} bytes from ${sourceOffset} of ${source.size} to ${targetOffset} of ${target.size}`,
       );
@@ -141,8 +137,10 @@ class CopyJob {
   async #copyData({ at, length }: Piece, lane: number): Promise<void> {
     let direct = false;
     for (let done = 0; done < length; ) {
-      const inKernel = this.#kernelCopies ? await this.#copyInKernel(at + done, length - done) : 0;
+      const inKernel = await this.#copyInKernel(at + done, length - done);
       if (inKernel > 0) {
+        this.result.inKernel += inKernel;
+        this.result.copied += inKernel;
         done += inKernel;
         continue;
       }
@@ -154,25 +152,23 @@ class CopyJob {
     if (!direct) await this.#beginWriteback(at, length);
   }
 
-  /** Bytes that the kernel has copied from file to file; 0 where it cannot. */
+  /** Bytes that the kernel has shared or copied from file to file; 0 where it cannot. What fails once is not asked again. */
   async #copyInKernel(at: number, length: number): Promise<number> {
+    if (!this.#shares && (!this.#kernelCopies || this.#bypassesCache)) return 0;
     const from = await asFileRange(this.source, this.from + at, length);
-    if (!from) return 0;
-    const to = await asFileRange(this.target, this.to + at, from.length);
-    if (!to?.exclusive || !to.file.writable) return 0;
-    const shared = this.#shares && (await from.file.shareRangeWith(to.file, from.offset, to.offset, to.length));
-    this.#shares = shared;
-    if (!shared && this.#bypassesCache) return 0;
-    const count = shared ? to.length : await from.file.copyRangeTo(to.file, from.offset, to.offset, to.length);
-    if (count === 0) this.#kernelCopies = false; // not between these two, so not asked again
-    this.result.inKernel += count;
-    this.result.copied += count;
+    const to = from && (await asFileRange(this.target, this.to + at, from.length));
+    if (!from || !to?.exclusive || !to.file.writable) return 0;
+    if (this.#shares && (await from.file.shareRangeWith(to.file, from.offset, to.offset, to.length))) return to.length;
+    this.#shares = false;
+    if (!this.#kernelCopies || this.#bypassesCache) return 0;
+    const count = await from.file.copyRangeTo(to.file, from.offset, to.offset, to.length);
+    if (count === 0) this.#kernelCopies = false;
     return count;
   }
 
   /** Long copies into a file that was zero do not go through the page cache. */
   get #bypassesCache(): boolean {
-    return (this.#options.targetIsZero ?? false) && this.result.copied >= (this.#options.cacheAtMost ?? CACHE_AT_MOST);
+    return this.#directWrites && this.result.copied >= (this.#options.cacheAtMost ?? CACHE_AT_MOST);
   }
 
   /** Returns whether the bytes went past the page cache. */
@@ -193,9 +189,11 @@ class CopyJob {
   }
 
   async #writeDirect(at: number, data: Uint8Array): Promise<boolean> {
-    if (data.length % DIRECT_UNIT !== 0) return false;
+    if (data.length % DIRECT_UNIT !== 0) return false; // the end of a file
     const to = await asFileRange(this.target, this.to + at, data.length);
-    return to !== null && to.exclusive && to.length === data.length && to.file.writeDirect(to.offset, data);
+    this.#directWrites =
+      to?.exclusive === true && to.length === data.length && (await to.file.writeDirect(to.offset, data));
+    return this.#directWrites;
   }
 
   /** Zeros on the target, where its own map does not know them already. */

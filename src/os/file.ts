@@ -20,9 +20,13 @@ import {
 } from "node:fs";
 import { DiskError, fromErrno } from "../errors.js";
 import { blockDeviceSize } from "./block-size.js";
+import { DirectAccess } from "./direct.js";
 import { allocate, deallocate, type Run, runAt, zeroInPlace } from "./holes.js";
 import { type Libc, libc, negative } from "./libc.js";
-import { copyRange, shareAll, startWriteback } from "./transfer.js";
+import type { OpenFile } from "./open-file.js";
+import { copyRange, shareAll, shareRange, startWriteback } from "./transfer.js";
+
+export type { OpenFile } from "./open-file.js";
 
 export interface OpenFileOptions {
   readonly writable?: boolean;
@@ -32,46 +36,6 @@ export interface OpenFileOptions {
   readonly exclusive?: boolean;
   /** False: plain Node only, as on systems without koffi. */
   readonly native?: boolean;
-}
-
-export interface OpenFile {
-  readonly path: string;
-  readonly fd: number;
-  /** Bytes, as of opening or the last `resize` or growing `write`. */
-  readonly size: number;
-  readonly isBlockDevice: boolean;
-  readonly writable: boolean;
-  /** Device and inode: two files with the same identity are one. */
-  readonly identity: string;
-  /** The calls Node lacks, or null. */
-  readonly native: Libc | null;
-  /** Fills all of `into`; past the end it fails with `IO`. */
-  read(offset: number, into: Uint8Array): Promise<void>;
-  /** Grows the file where needed. */
-  write(offset: number, data: Uint8Array): Promise<void>;
-  /** The range reads as zeros and its space is given back where the file system can; never grows the file. */
-  punchHole(offset: number, length: number): Promise<void>;
-  /** The range reads as zeros and keeps its space. */
-  zeroRange(offset: number, length: number): Promise<void>;
-  /** Reserves space, so that later writes cannot run out of it; grows the file. Contents stay. */
-  allocate(offset: number, length: number): Promise<void>;
-  /** What the bytes from `offset` on are, up to `end`, which is at most `limit`. All data where the system cannot tell. */
-  runAt(offset: number, limit: number): Run;
-  /** Copies inside the kernel and returns how many bytes it did: 0 where it cannot. May be fewer than asked. */
-  copyRangeTo(other: OpenFile, offset: number, otherOffset: number, length: number): Promise<number>;
-  /** Makes `other` share all of this file's blocks; false where the file system cannot. */
-  reflinkTo(other: OpenFile): Promise<boolean>;
-  /** Asks the kernel to begin writing the range to the disk; a hint. */
-  startWriteback(offset: number, length: number): Promise<void>;
-  /** Contents and size are on stable storage. */
-  dataSync(): Promise<void>;
-  /** The same with all metadata. */
-  sync(): Promise<void>;
-  resize(size: number): Promise<void>;
-  /** Bytes that the file takes on its file system. */
-  allocatedSize(): number;
-  /** Idempotent. */
-  close(): Promise<void>;
 }
 
 /** Reads up to this long first ask the page cache on the calling thread; longer ones are worth a pool thread. */
@@ -137,6 +101,8 @@ class SystemFile implements OpenFile {
   #size: number;
   #asksCache: boolean;
   #open = true;
+  /** Opened at its first use; null where there is none. */
+  #direct: DirectAccess | null | undefined;
 
   constructor(fd: number, path: string, writable: boolean, stats: Stats, native: Libc | null) {
     this.fd = fd;
@@ -201,6 +167,41 @@ class SystemFile implements OpenFile {
     if (end > this.#size && !this.isBlockDevice) this.#size = end;
   }
 
+  async readDirect(offset: number, into: Uint8Array): Promise<boolean> {
+    const direct = this.#directFor(offset, into);
+    if (!direct) return false;
+    const done = await this.#refusable("read", direct.read(offset, into));
+    if (done === null) return false;
+    if (done < into.length) await this.#readPooled(offset, into, done);
+    return true;
+  }
+
+  async writeDirect(offset: number, data: Uint8Array): Promise<boolean> {
+    const direct = this.#directFor(offset, data);
+    if (!direct) return false;
+    const done = await this.#refusable("write", direct.write(offset, data));
+    if (done === null) return false;
+    this.#reached(offset + done);
+    if (done < data.length) await this.#writePooled(offset, data, done);
+    return true;
+  }
+
+  #directFor(offset: number, bytes: Uint8Array): DirectAccess | null {
+    if (this.#direct === undefined)
+      this.#direct = this.native && !this.isBlockDevice ? DirectAccess.open(this.fd, this.writable, this.native) : null;
+    return this.#direct?.suits(offset, bytes) ? this.#direct : null;
+  }
+
+  /** Null when the system refuses this way altogether: a device with larger sectors, for one. */
+  async #refusable(verb: string, work: Promise<number>): Promise<number | null> {
+    try {
+      return await work;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EINVAL") return null;
+      throw fromErrno(`${verb} "${this.path}"`, error);
+    }
+  }
+
   punchHole(offset: number, length: number): Promise<void> {
     return this.#told("give back space of", deallocate(this, offset, length));
   }
@@ -222,6 +223,15 @@ class SystemFile implements OpenFile {
     const count = await this.#told(`copy to "${other.path}" from`, copyRange(this, other, offset, otherOffset, length));
     if (count > 0 && other instanceof SystemFile) other.#reached(otherOffset + count);
     return count;
+  }
+
+  async shareRangeWith(other: OpenFile, offset: number, otherOffset: number, length: number): Promise<boolean> {
+    const shared = await this.#told(
+      `copy to "${other.path}" from`,
+      shareRange(this, other, offset, otherOffset, length),
+    );
+    if (shared && other instanceof SystemFile) other.#reached(otherOffset + length);
+    return shared;
   }
 
   async reflinkTo(other: OpenFile): Promise<boolean> {
@@ -260,6 +270,7 @@ class SystemFile implements OpenFile {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    this.#direct?.close();
     closeSync(this.fd);
   }
 

@@ -1,7 +1,7 @@
 /** Who holds a lock on a file: found in /proc, where each descriptor's locks are listed (proc(5), /proc/pid/fdinfo). Linux only. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
-import type { OpenFile } from "./file.js";
+import type { OpenFile } from "./open-file.js";
 import { ownPid } from "./this-process.js";
 
 export interface Holder {

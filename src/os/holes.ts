@@ -1,6 +1,7 @@
 /** Holes in files: found (SEEK_DATA, SEEK_HOLE), made (punch), filled (zero range, preallocation); each with a plain way where the system cannot. */
-import type { OpenFile } from "./file.js";
+
 import { errnoError, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, negative } from "./libc.js";
+import type { OpenFile } from "./open-file.js";
 
 /** Bytes of one kind, from the offset that was asked for up to `end`. */
 export interface Run {

@@ -12,6 +12,8 @@ type Koffi = typeof import("koffi");
 type Bytes = Uint8Array;
 
 export interface Libc {
+  /** Where the bytes lie in memory, for as long as their buffer lives. */
+  address(bytes: Bytes): number;
   /** Cached bytes only: a short count or `-EAGAIN` where the kernel would have to wait (preadv2 with RWF_NOWAIT). */
   readCached(fd: number, into: Bytes, offset: number): number;
   /** Next offset of data (or of a hole) at or after `offset`; `-ENXIO` behind the last one. */
@@ -127,6 +129,7 @@ function bind(koffi: Koffi): Libc {
   };
 
   return {
+    address: (bytes) => Number(koffi.address(bytes)),
     readCached(fd, into, offset) {
       vector[0] = koffi.address(into);
       vector[1] = BigInt(into.length);

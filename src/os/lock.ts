@@ -8,10 +8,10 @@
  * the kernel drops the locks with the descriptor. Where the system has no such locks, files in a folder say the same.
  */
 import { DiskError } from "../errors.js";
-import type { OpenFile } from "./file.js";
 import { findHolder, type Holder } from "./holder.js";
 import { errnoError, F_RDLCK, F_UNLCK, F_WRLCK, type Libc } from "./libc.js";
 import { lockByFile } from "./lock-files.js";
+import type { OpenFile } from "./open-file.js";
 
 /** A writer excludes everybody; readers share. */
 export type LockMode = "read" | "write";

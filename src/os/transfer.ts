@@ -1,6 +1,7 @@
 /** Bytes from file to file without passing through this process, where kernel and file system can. */
-import type { OpenFile } from "./file.js";
+
 import { errnoError, negative, SYNC_WRITE } from "./libc.js";
+import type { OpenFile } from "./open-file.js";
 
 /** Answers that mean "not between these two files", after which the caller copies by itself. */
 const CANNOT = new Set(
@@ -19,6 +20,20 @@ export async function copyRange(
   const result = await from.native.copyFileRange(from.fd, offset, to.fd, toOffset, length);
   if (result < 0 && !CANNOT.has(result)) throw errnoError(result, "copy_file_range");
   return Math.max(result, 0);
+}
+
+/** Whether the range of `to` now shares the blocks of `from`: whole blocks, or up to the end of both files. */
+export async function shareRange(
+  from: OpenFile,
+  to: OpenFile,
+  offset: number,
+  toOffset: number,
+  length: number,
+): Promise<boolean> {
+  if (!from.native || !to.native) return false;
+  const result = await from.native.cloneRange(from.fd, offset, to.fd, toOffset, length);
+  if (result < 0 && !CANNOT.has(result)) throw errnoError(result, "ioctl FICLONERANGE");
+  return result >= 0;
 }
 
 /** Whether `to` now shares all blocks of `from`, its size included. */

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, test } from "vitest";
+import { alignedBuffer } from "#src/os/direct.js";
 import { type OpenFile, type OpenFileOptions, openFile } from "#src/os/file.js";
 import { errnoError, libc } from "#src/os/libc.js";
 import { pattern } from "../contract/block-device.js";
@@ -149,6 +150,27 @@ describe.each([
     } else {
       expect(to.size).toBe(0);
     }
+  });
+
+  test("past the cache: the same bytes or nothing done, seen by ordinary reads", async () => {
+    const file = await create();
+    await file.write(0, pattern(MIB, 1));
+    const block = alignedBuffer(65_536);
+    block.set(pattern(65_536, 2));
+    const able = await file.writeDirect(131_072, block);
+    if (!able) await file.write(131_072, block);
+    const expected = pattern(MIB, 1);
+    expected.set(pattern(65_536, 2), 131_072);
+    expect(Buffer.compare(readFileSync(file.path), expected)).toBe(0);
+    expect(await file.readDirect(4096, block)).toBe(able);
+    if (able) expect(Buffer.compare(block, expected.subarray(4096, 4096 + 65_536))).toBe(0);
+    if (!useNative) expect(able).toBe(false);
+    if (able) expect(await file.writeDirect(2 * MIB, block)).toBe(true);
+    if (able) expect(file.size).toBe(2 * MIB + 65_536);
+    // None of these suits it: the offset, the length, the memory.
+    expect(await file.writeDirect(100, block)).toBe(false);
+    expect(await file.writeDirect(0, block.subarray(0, 1000))).toBe(false);
+    expect(await file.readDirect(0, alignedBuffer(8192).subarray(1, 4097))).toBe(false);
   });
 
   test("write-back and syncs are taken", async () => {
