@@ -143,6 +143,7 @@ async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskO
       "UNSUPPORTED",
       `Cannot clone to ${JSON.stringify(target)} by reflink: only new files can share blocks`,
     );
+  refuseSameFile(source, target);
   const { format, paths, domainName, verify = false, signal, onProgress } = options;
   const opened = await openDiskStack(target, {
     writable: !options.dryRun,
@@ -175,6 +176,16 @@ async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskO
   } finally {
     await opened.device.close();
   }
+}
+
+/** The lock would refuse it too, but name this very process as the one in the way. */
+function refuseSameFile(source: OpenDisk, target: string): void {
+  const { base } = parseDiskName(target, mayBeDisk);
+  if (base.kind === "file" && source.file && leadsTo(base.path, source.file.file.identity))
+    throw new DiskError(
+      "DENIED",
+      `Cannot copy ${source.device.label} to ${JSON.stringify(target)}: both lie in one file, allowed by way of another one`,
+    );
 }
 
 function halfCopied(device: BlockDevice, cause: unknown): DiskError {

@@ -61,6 +61,10 @@ describe("into a new file", () => {
         .subarray(3 * MIB, 13 * MIB)
         .equals(readFileSync(part)),
     ).toBe(true);
+    await expect(copy(`${other}#p1`, `${other}#p2`, { force: true })).rejects.toMatchObject({
+      code: "DENIED",
+      message: expect.stringContaining("both lie in one file"),
+    });
     await expect(copy(part, `${other}#p2`, { mode: "reflink", force: true })).rejects.toMatchObject({
       code: "UNSUPPORTED",
     });
