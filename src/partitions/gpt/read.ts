@@ -104,12 +104,12 @@ export function backupCandidates(view: TableView, boot: BootSector | null, secto
   return before > 1 && before < last ? [last, before] : [last];
 }
 
-/** One copy with all its checks, or why it is no good. */
-async function readCopy(view: TableView, sectorSize: SectorSize, lba: number): Promise<CopyResult> {
+/** One copy with all its checks, or why it is no good. `twin` is the other copy, when it is known to be good. */
+async function readCopy(view: TableView, sectorSize: SectorSize, lba: number, twin?: Copy): Promise<CopyResult> {
   const found = await readHeader(view, sectorSize, lba);
   if (!found.header) return found;
   const { header, headerBytes } = found;
-  const entries = await readEntries(view, sectorSize, header, header.entriesLba);
+  const entries = await readEntries(view, sectorSize, header, header.entriesLba, twin);
   if (entries) return { copy: { header, headerBytes, entries } };
   return {
     reason: `the entry array at block ${header.entriesLba} does not have the CRC ${hex(header.entriesCrc32)} of its header`,
@@ -142,6 +142,7 @@ export async function readEntries(
   sectorSize: SectorSize,
   header: GptHeader,
   lba: number,
+  twin?: Copy,
 ): Promise<Uint8Array | null> {
   const length = header.entryCount * header.entrySize;
   if (length > MAX_ARRAY_BYTES) {
@@ -150,7 +151,10 @@ export async function readEntries(
   }
   if (lba < 2 || lba * sectorSize > view.size - length) return null;
   const entries = await view.read(lba * sectorSize, length);
-  return crc32(entries) === header.entriesCrc32 ? entries.slice() : null;
+  // The same bytes have the same CRC: comparing them is much faster than computing it again.
+  const isTwin = twin !== undefined && Buffer.compare(entries, twin.entries) === 0;
+  const found = isTwin ? twin.header.entriesCrc32 : crc32(entries);
+  return found === header.entriesCrc32 ? entries.slice() : null;
 }
 
 /** What is wrong with a header by itself: UEFI 2.10, 5.3.2, "validity of a GPT". */
@@ -189,7 +193,7 @@ async function fromPrimary(
 ): Promise<GptTable> {
   const { header } = primary;
   const lastLba = Math.floor(view.size / sectorSize) - 1;
-  const backup = await readCopy(view, sectorSize, header.alternateLba);
+  const backup = await readCopy(view, sectorSize, header.alternateLba, primary);
   const problems: TableProblem[] = [];
   if (!backup.copy) problems.push(damage("backup-damaged", `the backup GPT is bad: ${backup.reason}`));
   else if (!sameTable(primary, backup.copy))
