@@ -25,6 +25,7 @@ import {
   OPTION,
   OPTION_REPLY,
 } from "./layout.js";
+import { be16, be32 } from "./option-data.js";
 
 /** The bytes of a connection before its transmission phase. */
 export interface Channel {
@@ -220,16 +221,4 @@ const REFUSALS: Record<number, ErrorCode> = {
 
 function describe({ type, data }: OptionReply): string {
   return `${nameOf(REP, type)} of ${data.length} bytes`;
-}
-
-function be16(value: number): Buffer {
-  const buffer = Buffer.alloc(2);
-  buffer.writeUInt16BE(value);
-  return buffer;
-}
-
-function be32(value: number): Buffer {
-  const buffer = Buffer.alloc(4);
-  buffer.writeUInt32BE(value);
-  return buffer;
 }

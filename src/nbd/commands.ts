@@ -6,8 +6,6 @@ import type { Request } from "./request.js";
 
 /** Descriptors in one reply; the client asks again for what is left. */
 const MAX_DESCRIPTORS = 4096;
-/** A hole shorter than this is sent as data: a chunk of its own costs more than it saves. */
-const SMALLEST_HOLE = 4096;
 const PIECE = 1 << 20;
 
 let zeros: Uint8Array | undefined;
@@ -69,26 +67,4 @@ export async function allocation(
   }
   if (list.runs.length === 0) throw new Error(`${device.label} has no extents at ${offset}`);
   return list.runs;
-}
-
-export interface ReadRun {
-  readonly offset: number;
-  readonly length: number;
-  readonly hole: boolean;
-}
-
-/** How a read is best sent: ascending runs that cover it, holes only where they are worth a chunk. */
-export async function readRuns(device: BlockDevice, offset: number, length: number): Promise<readonly ReadRun[]> {
-  const runs: { offset: number; length: number; hole: boolean }[] = [];
-  let end = offset;
-  for (const { length: size, status } of await allocation(device, offset, length, false)) {
-    const hole = (status & STATE.ZERO) !== 0 && size >= SMALLEST_HOLE;
-    const last = runs.at(-1);
-    if (last?.hole === hole) last.length += size;
-    else runs.push({ offset: end, length: size, hole });
-    end += size;
-  }
-  // The map was cut short: what is left is read.
-  if (end < offset + length) runs.push({ offset: end, length: offset + length - end, hole: false });
-  return runs;
 }

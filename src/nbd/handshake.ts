@@ -14,6 +14,7 @@ import {
   OPTION,
   OPTION_REPLY,
 } from "./layout.js";
+import { be16, be32, OptionReader, Refusal, requireEmpty } from "./option-data.js";
 
 /** What both sides agreed on. */
 export interface Session extends FoundExport {
@@ -38,15 +39,6 @@ const MAX_SKIPPED = 1 << 20;
 /** A client that goes on forever without choosing an export. */
 const MAX_OPTIONS = 1024;
 const ALLOCATION_CONTEXT = 1;
-
-/** Thrown inside to answer an option with an error. */
-class Refusal extends Error {
-  readonly type: number;
-  constructor(type: number, text: string) {
-    super(text);
-    this.type = type;
-  }
-}
 
 export class Handshake {
   readonly #exports: ExportSource;
@@ -245,57 +237,4 @@ export class Handshake {
     const allocationContext = this.#allocationOf === found.name ? ALLOCATION_CONTEXT : undefined;
     this.#events.done({ ...found, structuredReplies: this.#structuredReplies, allocationContext }, rest);
   }
-}
-
-/** Reads an option's data in order; what does not fit is answered with ERR_INVALID. */
-class OptionReader {
-  readonly #data: Buffer;
-  #at = 0;
-
-  constructor(data: Buffer) {
-    this.#data = data;
-  }
-
-  u16(): number {
-    return this.#next(2).readUInt16BE();
-  }
-
-  u32(): number {
-    return this.#next(4).readUInt32BE();
-  }
-
-  string(): string {
-    const length = this.u32();
-    if (length > MAX_STRING)
-      throw new Refusal(REP.ERR_INVALID, `a string has ${length} bytes, allowed 0..${MAX_STRING}`);
-    return this.#next(length).toString();
-  }
-
-  end(): void {
-    if (this.#at < this.#data.length)
-      throw new Refusal(REP.ERR_INVALID, `${this.#data.length - this.#at} bytes are left over`);
-  }
-
-  #next(length: number): Buffer {
-    if (length > this.#data.length - this.#at)
-      throw new Refusal(REP.ERR_INVALID, "the data are shorter than their lengths say");
-    this.#at += length;
-    return this.#data.subarray(this.#at - length, this.#at);
-  }
-}
-
-function requireEmpty(data: Buffer): void {
-  if (data.length > 0) throw new Refusal(REP.ERR_INVALID, `the option has ${data.length} bytes, allowed 0`);
-}
-
-function be16(value: number): Buffer {
-  const buffer = Buffer.alloc(2);
-  buffer.writeUInt16BE(value);
-  return buffer;
-}
-
-function be32(value: number): Buffer {
-  const buffer = Buffer.alloc(4);
-  buffer.writeUInt32BE(value);
-  return buffer;
 }

@@ -1,5 +1,6 @@
 /** One client of the server: its socket, and the handshake or transmission that the socket's bytes belong to. */
 import type { Socket } from "node:net";
+import type { BufferPool } from "./buffer-pool.js";
 import type { ExportSource } from "./exports.js";
 import { Handshake, type Session } from "./handshake.js";
 import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
@@ -10,10 +11,20 @@ export interface ConnectionLimits extends TransmissionLimits {
   readonly handshakeTimeoutMs: number;
 }
 
+/** What the connections of one server have in common. */
+export interface ConnectionContext {
+  readonly exports: ExportSource;
+  readonly limits: ConnectionLimits;
+  readonly pool: BufferPool;
+  /** Hears of errors that the client was told only by a number. */
+  failed(error: unknown): void;
+}
+
 export class ServerConnection {
   readonly #socket: Socket;
   readonly #failed: (error: unknown) => void;
   readonly #limits: ConnectionLimits;
+  readonly #pool: BufferPool;
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
   #session: Session | undefined;
@@ -21,10 +32,11 @@ export class ServerConnection {
   /** Resolves when the socket is closed and nothing of it is in flight in the device any more. */
   readonly closed: Promise<void>;
 
-  constructor(socket: Socket, exports: ExportSource, limits: ConnectionLimits, failed: (error: unknown) => void) {
+  constructor(socket: Socket, { exports, limits, pool, failed }: ConnectionContext) {
     this.#socket = socket;
     this.#failed = failed;
     this.#limits = limits;
+    this.#pool = pool;
     this.#handshake = new Handshake(exports, {
       send: (bytes) => void socket.write(bytes),
       done: (session, rest) => this.#begin(session, rest),
@@ -75,7 +87,7 @@ export class ServerConnection {
     clearTimeout(this.#deadline);
     this.#session = session;
     this.#handshake = undefined;
-    this.#transmission = new Transmission(session, this.#limits, {
+    this.#transmission = new Transmission(session, this.#limits, this.#pool, {
       send: (parts, sent) => sendParts(socket, parts, sent),
       // After all sockets that are readable now were read: their replies share a write, and nobody waits longer for it.
       schedule: (flush) => void setImmediate(flush),

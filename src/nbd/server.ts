@@ -3,7 +3,8 @@
  * Does: EXPORT_NAME GO INFO LIST ABORT STRUCTURED_REPLY LIST/SET_META_CONTEXT (base:allocation); READ with holes and DF, WRITE, FUA, FLUSH,
  * TRIM, WRITE_ZEROES, CACHE, BLOCK_STATUS; several connections and requests at once. Does not yet: TLS, extended headers, dirty bitmaps.
  */
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
+import { BufferPool } from "./buffer-pool.js";
 import { MAX_PAYLOAD } from "./codes.js";
 import { checkExports, type ExportSource } from "./exports.js";
 import { type ListenAddress, LOOPBACK, listen } from "./listen.js";
@@ -43,6 +44,9 @@ const LIMITS: ServerLimits = {
   closeTimeoutMs: 2000,
 };
 
+/** Payload buffers that lie ready for all connections. */
+const POOL_BYTES = 16 << 20;
+
 export interface NbdServer {
   /** The port that was taken, for servers on TCP. */
   readonly port: number | undefined;
@@ -58,9 +62,18 @@ export interface NbdServer {
 export async function serveNbd(options: NbdServerOptions & ListenAddress): Promise<NbdServer> {
   if (typeof options.exports !== "function") checkExports(options.exports);
   const limits = { ...LIMITS, ...options.limits };
+  const pool = new BufferPool(POOL_BYTES);
+  const context = { exports: options.exports, limits, pool, failed: (error: unknown) => options.onError?.(error) };
   const clients = new Set<ServerConnection>();
+  const accept = (client: ServerConnection) => {
+    clients.add(client);
+    void client.closed.then(() => {
+      clients.delete(client);
+      options.onConnectionClosed?.({ exportName: client.session?.name, wrote: client.wrote });
+    });
+  };
   // Without allowHalfOpen Node would end our half while requests of a client that ended its own are still in the device.
-  const server = createServer({ allowHalfOpen: true }, (socket) => accept(socket, options, limits, clients));
+  const server = createServer({ allowHalfOpen: true }, (socket) => accept(new ServerConnection(socket, context)));
   server.maxConnections = limits.connections;
   await listen(server, options).catch((error) => {
     server.close();
@@ -77,15 +90,6 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
       [...clients].filter(({ session }) => session && (name === undefined || session.name === name)).length,
     close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs)),
   };
-}
-
-function accept(socket: Socket, options: NbdServerOptions, limits: ServerLimits, clients: Set<ServerConnection>): void {
-  const connection = new ServerConnection(socket, options.exports, limits, (error) => options.onError?.(error));
-  clients.add(connection);
-  void connection.closed.then(() => {
-    clients.delete(connection);
-    options.onConnectionClosed?.({ exportName: connection.session?.name, wrote: connection.wrote });
-  });
 }
 
 async function closeAll(

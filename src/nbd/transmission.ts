@@ -10,15 +10,16 @@
  *
  * Nothing here is a socket's or a thread's, so that a blocking worker can drive it as well.
  */
-import { BufferPool } from "./buffer-pool.js";
+import type { BufferPool } from "./buffer-pool.js";
 import { CMD, CMD_FLAG, MAX_PAYLOAD, REQUEST_MAGIC } from "./codes.js";
-import { allocation, execute, type ReadRun, readRuns } from "./commands.js";
+import { allocation, execute } from "./commands.js";
 import { toNbdErrno } from "./errno.js";
 import type { Session } from "./handshake.js";
 import { REQUEST } from "./layout.js";
 import { Outbox, type Send } from "./outbox.js";
 import { Replies } from "./replies.js";
 import { isWrite, Request, refusal } from "./request.js";
+import { readSparse } from "./sparse-read.js";
 
 export interface Wire {
   readonly send: Send;
@@ -46,7 +47,6 @@ const LENGTH_AT = REQUEST.fields.length.offset;
 const MAX_SKIPPED = 2 * MAX_PAYLOAD;
 /** Shorter reads are sent as data without a look at the map, which would cost more than the bytes. */
 const HOLES_FROM = 32 << 10;
-const POOL_BYTES = 8 << 20;
 
 export class Transmission {
   readonly #session: Session;
@@ -54,7 +54,7 @@ export class Transmission {
   readonly #wire: Wire;
   readonly #outbox: Outbox;
   readonly #replies: Replies;
-  readonly #pool = new BufferPool(POOL_BYTES);
+  readonly #pool: BufferPool;
   #input: Buffer = Buffer.alloc(0);
   #at = 0;
   /** The write whose payload is coming in: #filled bytes of it are here. */
@@ -70,8 +70,10 @@ export class Transmission {
   #wrote = false;
   #whenIdle: (() => void)[] = [];
 
-  constructor(session: Session, limits: TransmissionLimits, wire: Wire) {
+  /** `pool` may be shared with other connections of the thread. */
+  constructor(session: Session, limits: TransmissionLimits, pool: BufferPool, wire: Wire) {
     this.#session = session;
+    this.#pool = pool;
     this.#limits = limits;
     this.#wire = wire;
     this.#outbox = new Outbox(
@@ -213,7 +215,7 @@ export class Transmission {
   #read(request: Request): void {
     const { offset, length, flags } = request;
     if (length >= HOLES_FROM && this.#session.structuredReplies && (flags & CMD_FLAG.DF) === 0) {
-      this.#readSparse(request).then(
+      readSparse(this.#session.export.device, request, this.#pool, this.#replies).then(
         () => this.#finish(request),
         (error) => this.#fail(request, error),
       );
@@ -229,25 +231,6 @@ export class Transmission {
       // The buffer is not used again: a part of the failed read may still be on its way into it.
       (error) => this.#fail(request, error),
     );
-  }
-
-  /** Reads only what is no hole. Nothing is sent before all is read, so that an error is the whole answer. */
-  async #readSparse(request: Request): Promise<void> {
-    const { device } = this.#session.export;
-    const runs = await readRuns(device, request.offset, request.length);
-    const parts = await Promise.all(runs.map((run) => (run.hole ? undefined : this.#readPart(run))));
-    for (const [i, { offset, length, hole }] of runs.entries()) {
-      const last = i === runs.length - 1;
-      if (hole) this.#replies.hole(request, offset, length, last);
-      else this.#replies.data(request, offset, parts[i]!.data, last, () => this.#pool.give(parts[i]!.buffer));
-    }
-  }
-
-  async #readPart({ offset, length }: ReadRun): Promise<{ buffer: Buffer; data: Buffer }> {
-    const buffer = this.#pool.take(length);
-    const data = buffer.length === length ? buffer : buffer.subarray(0, length);
-    await this.#session.export.device.read(offset, data);
-    return { buffer, data };
   }
 
   #blockStatus(request: Request): void {
