@@ -87,7 +87,7 @@ export function place(free: readonly FreeRun[], request: PlaceRequest): FreeRun 
     return fit(largest, request, free);
   }
   const wanted = alignUp(request.size, sectorSize);
-  const run = runs.find(({ size }) => size >= wanted) ?? free.find(({ size }) => size >= wanted);
+  const run = runs.find(({ size }) => size >= wanted);
   if (!run) throw noSpace(request, `${formatSize(wanted)} fit nowhere`, free);
   return fit(run, request, free);
 }

@@ -32,9 +32,11 @@ export function makePlan(before: PartitionTable | null, after: PartitionTable, s
 /** The steps as lines for a dry run. */
 export function describeSteps({ steps }: TablePlan): string[] {
   if (steps.length === 0) return ["nothing to write"];
-  return steps.map((step) =>
-    step.kind === "flush" ? "flush" : `write ${step.data.length} bytes at ${step.offset}: ${step.what}`,
-  );
+  return steps.map((step) => {
+    if (step.kind === "flush") return "flush";
+    const length = step.kind === "zero" ? step.length : step.data.length;
+    return `${step.kind} ${length} bytes at ${step.offset}: ${step.what}`;
+  });
 }
 
 /** Wrong input to a plan, as opposed to a disk that does not allow it. */

@@ -11,8 +11,18 @@ export async function writePlan(device: BlockDevice, plan: TablePlan): Promise<v
     throw new DiskError("READ_ONLY", `Cannot write the partition table of ${device.label}: it is read-only`);
   for (const step of plan.steps) {
     if (step.kind === "flush") await device.flush();
+    else if (step.kind === "zero") await zeroBytes(device, step.offset, step.length);
     else await writeBytes(device, step.offset, step.data);
   }
+}
+
+/** Whole blocks are made holes; parts of blocks are written. */
+async function zeroBytes(device: BlockDevice, offset: number, length: number): Promise<void> {
+  const from = Math.min(alignUp(offset, device.blockSize), offset + length);
+  const to = Math.max(alignDown(offset + length, device.blockSize), from);
+  if (from > offset) await writeBytes(device, offset, new Uint8Array(from - offset));
+  await device.zero(from, to - from);
+  if (offset + length > to) await writeBytes(device, to, new Uint8Array(offset + length - to));
 }
 
 /** A table of 512-byte sectors on a device of larger blocks: the rest of the block is read first and kept. */

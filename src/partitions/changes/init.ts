@@ -1,9 +1,12 @@
 /** A new, empty partition table. */
 import type { BlockDevice } from "../../block/device.js";
+import { alignDown } from "../../bytes/align.js";
 import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
+import { ALIGNMENT } from "../free-space.js";
 import { makePlan, type TablePlan, usageError } from "../plan.js";
 import { findTableFormat } from "../registry.js";
+import { FLUSH, type Step } from "../step.js";
 import type { PartitionTable, SectorSize } from "../table.js";
 
 export interface InitRequest {
@@ -42,8 +45,16 @@ export function planInit(
     id: request.id ?? format.newId(random),
   });
   const replaced = before ? [`remove the ${before.label} table with ${before.partitions.length} partitions`] : [];
-  return makePlan(before, after, [
-    ...replaced,
-    `make an empty ${after.label} table, id ${after.id}, for ${formatSize(disk.size)} in sectors of ${sectorSize}`,
-  ]);
+  const made = `make an empty ${after.label} table, id ${after.id}, for ${formatSize(disk.size)} in sectors of ${sectorSize}`;
+  const plan = makePlan(before, after, [...replaced, made]);
+  return { ...plan, steps: [...plan.steps, ...clearSignatures(after)] };
+}
+
+/** What lay at the disk's start before (a superblock, a boot loader) would go on being found beside the new table. */
+function clearSignatures(table: PartitionTable): Step[] {
+  const from = table.label === "gpt" ? table.firstUsableLba * table.sectorSize : 512;
+  const to = Math.min(ALIGNMENT, (table.lastUsableLba + 1) * table.sectorSize, alignDown(table.size, table.sectorSize));
+  return to > from
+    ? [{ kind: "zero", offset: from, length: to - from, what: "clear what lay before the first partition" }, FLUSH]
+    : [];
 }

@@ -6,6 +6,7 @@ import { DiskError } from "../../../errors.js";
 import { planInit } from "../../../partitions/changes/init.js";
 import { type PartitionTable, readPartitionTable } from "../../../partitions/table.js";
 import { addDiskOptions, withDisk } from "./open-table.js";
+import { refuseFilesystem } from "./refuse-filesystem.js";
 import { type ChangeOptions, runPlan } from "./run-plan.js";
 
 interface InitOptions extends ChangeOptions {
@@ -41,21 +42,8 @@ async function tableBefore(device: BlockDevice, force: boolean): Promise<Partiti
   try {
     return await readPartitionTable(device);
   } catch (error) {
-    if (error instanceof DiskError && force) return null;
-    throw error;
+    if (!(error instanceof DiskError) || error.code !== "CORRUPT") throw error;
+    if (force) return null;
+    throw new DiskError("DENIED", `${error.message}; --force replaces it`, { details: error.details, cause: error });
   }
-}
-
-/** A file system on the whole disk would be lost with its superblock. */
-async function refuseFilesystem(device: BlockDevice): Promise<void> {
-  const { identifyFilesystem } = await import("../../../filesystems/identify.js");
-  const found = await identifyFilesystem(device);
-  if (!found) return;
-  throw new DiskError(
-    "DENIED",
-    `Cannot make a partition table on ${device.label}: it holds ${found.type} without a partition table, --force replaces it`,
-    {
-      details: { filesystem: found.type },
-    },
-  );
 }

@@ -20,9 +20,11 @@ export async function runPlan(
 ): Promise<void> {
   if (!options.dryRun && !options.written) await writePlan(device, plan);
   if (options.json) {
-    const steps = plan.steps.flatMap((step) =>
-      step.kind === "write" ? [{ offset: step.offset, length: step.data.length, what: step.what }] : [],
-    );
+    const steps = plan.steps.flatMap((step) => {
+      if (step.kind === "flush") return [];
+      const length = step.kind === "zero" ? step.length : step.data.length;
+      return [{ offset: step.offset, length, what: step.what }];
+    });
     const result = {
       changed: !options.dryRun && steps.length > 0,
       "dry-run": options.dryRun ?? false,
