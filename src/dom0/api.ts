@@ -1,7 +1,7 @@
 /** The daemon's control API: JSON over HTTP on a unix socket, one route a line. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { DiskError } from "../errors.js";
-import type { AttachRequest, Dom0Status } from "./api-types.js";
+import type { AttachedDevice, AttachRequest, Dom0Status, DomainInfo } from "./api-types.js";
 import type { Host } from "./host.js";
 import { plainError } from "./thread-rpc.js";
 
@@ -18,23 +18,35 @@ interface Call {
   readonly body: Record<string, unknown>;
 }
 
-type Route = (context: ApiContext, call: Call) => Promise<unknown>;
+interface Route {
+  run(context: ApiContext, call: Call): Promise<unknown>;
+  /** Takes the result back when its client was gone before it could be told: an interrupted attach attaches nothing. */
+  undo?(context: ApiContext, result: never): Promise<unknown>;
+}
 
 const ROUTES: Readonly<Record<string, Route>> = {
-  "GET status": (context) => context.status(),
-  "GET domains": ({ host }) => host.domains(),
-  "POST domains": ({ host }, { body }) =>
-    host.createDomain(text(body, "name"), body.blkfront === false ? { blkfront: false } : {}),
-  "DELETE domains": ({ host }, { words }) => host.destroyDomain(words[0] ?? "").then(() => ({})),
-  "POST devices": ({ host }, { body }) => host.attach(attachRequest(body)),
-  "DELETE devices": ({ host }, { words, query }) => {
-    const domain = query.get("domain");
-    return host.detach(words[0] ?? "", { force: query.get("force") === "1", ...(domain === null ? {} : { domain }) });
+  "GET status": { run: (context) => context.status() },
+  "GET domains": { run: ({ host }) => host.domains() },
+  "POST domains": {
+    run: ({ host }, { body }) => host.createDomain(text(body, "name")),
+    undo: ({ host }, { domid }: DomainInfo) => host.destroyDomain(String(domid)),
   },
-  "POST stop": async ({ host }) => {
-    await host.stop();
-    return {};
+  "DELETE domains": { run: ({ host }, { words }) => host.destroyDomain(words[0] ?? "").then(() => ({})) },
+  "POST devices": {
+    run: ({ host }, { body }) => host.attach(attachRequest(body)),
+    undo: ({ host }, { number, domid }: AttachedDevice) =>
+      host.detach(String(number), { domain: String(domid), force: true }),
   },
+  "DELETE devices": {
+    run({ host }, { words, query }) {
+      const domain = query.get("domain");
+      return host.detach(words[0] ?? "", {
+        force: query.get("force") === "1",
+        ...(domain === null ? {} : { domain }),
+      });
+    },
+  },
+  "POST stop": { run: ({ host }) => host.stop().then(() => ({})) },
 };
 
 const MAX_BODY = 1 << 20;
@@ -47,8 +59,9 @@ export async function answer(context: ApiContext, request: IncomingMessage, resp
   try {
     const route = Object.hasOwn(ROUTES, name) ? ROUTES[name] : undefined;
     if (!route) throw new DiskError("NOT_FOUND", `Cannot answer ${name}: there is no such route`);
-    const result = await route(context, { words, query: url.searchParams, body: await readBody(request) });
-    send(response, 200, result);
+    const result = await route.run(context, { words, query: url.searchParams, body: await readBody(request) });
+    if (response.destroyed) await route.undo?.(context, result as never);
+    else send(response, 200, result);
     if (name === "POST stop") context.stop();
   } catch (error) {
     send(response, 400, { error: plainError(error) });

@@ -46,6 +46,8 @@ const DEFAULT_MEMORY = 64 << 20;
 /** What INTRODUCE names; these guests reach the store through their thread's channel instead of a ring page. */
 const XENSTORE_FRAME = 1;
 const XENSTORE_PORT = 1;
+/** Of sockaddr_un, without its final zero. */
+const MAX_SOCKET_PATH = 107;
 /** DOMID_FIRST_RESERVED of xen.h. */
 const FIRST_RESERVED_DOMID = 0x7ff0;
 
@@ -192,6 +194,12 @@ export class Host {
   async #boot(domid: number, name: string, options: DomainOptions): Promise<void> {
     const pages = domid === 0 ? this.#dom0Pages : createDomainPages(domid, options.memory ?? DEFAULT_MEMORY);
     const socketDir = `${this.#domainDir(name)}/dev`;
+    const longest = Buffer.byteLength(`${socketDir}/xvdaaa15`);
+    if (longest > MAX_SOCKET_PATH)
+      throw new DiskError(
+        "UNSUPPORTED",
+        `Cannot create domain ${name}: its sockets' paths below ${socketDir} would have ${longest} bytes, allowed ${MAX_SOCKET_PATH}; set XVD_RUN to a shorter path`,
+      );
     this.#options.ensureDir(socketDir);
     await this.#toolstack.createDomainTree(domid, name, pages.memory.byteLength);
     this.#views.set(domid, this.#views.get(domid) ?? new DomainView(pages));

@@ -31,10 +31,21 @@ export interface VbdStatistics {
   wr_sect: number;
   /** Requests answered with an error. */
   errors: number;
+  /** What the disk said of the last one that it failed. */
+  lastError: string | null;
 }
 
 export class BlkbackQueue implements VcpuWork {
-  readonly statistics: VbdStatistics = { rd_req: 0, wr_req: 0, f_req: 0, ds_req: 0, rd_sect: 0, wr_sect: 0, errors: 0 };
+  readonly statistics: VbdStatistics = {
+    rd_req: 0,
+    wr_req: 0,
+    f_req: 0,
+    ds_req: 0,
+    rd_sect: 0,
+    wr_sect: 0,
+    errors: 0,
+    lastError: null,
+  };
   readonly #platform: XenPlatform;
   readonly #device: BlockDevice;
   readonly #limits: VbdLimits;
@@ -125,7 +136,10 @@ export class BlkbackQueue implements VcpuWork {
     else
       this.#execute(request).then(
         () => this.#finish(request, BLKIF_RSP.OKAY),
-        () => this.#finish(request, BLKIF_RSP.ERROR),
+        (error: Error) => {
+          this.statistics.lastError = error.message;
+          this.#finish(request, BLKIF_RSP.ERROR);
+        },
       );
   }
 

@@ -64,9 +64,15 @@ export class Blkfront {
     if (!vbd) return;
     const backend = await readState(store, vbd.backendDir);
     const S = XENBUS_STATE;
-    if (own === S.Initialising && (backend === S.InitWait || backend === S.Initialised)) await this.#offerRing(vbd);
-    else if (own === S.Initialised && backend === S.Connected) await this.#connect(vbd);
-    else if (backend === S.Closing && own !== S.Closed) await this.#close(vbd);
+    try {
+      if (own === S.Initialising && (backend === S.InitWait || backend === S.Initialised)) await this.#offerRing(vbd);
+      else if (own === S.Initialised && backend === S.Connected) await this.#connect(vbd);
+    } catch (error) {
+      await deviceFatal(store, domainPath(this.#options.platform.domid), vbd.dir, (error as Error).message);
+      this.#options.onError(`vbd ${key}: ${(error as Error).message}`);
+      return;
+    }
+    if (backend === S.Closing && own !== S.Closed) await this.#close(vbd);
     else if (backend === S.Closed || backend === S.Unknown) await this.#releaseQueue(vbd);
   }
 

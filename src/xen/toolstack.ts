@@ -185,7 +185,12 @@ export class Toolstack {
 
   async #stuck(id: VbdId, spec: VbdSpec, step: string): Promise<DiskError> {
     const { frontend, backend } = await this.states(id);
-    const reason = await this.#store.readOrNull(`${domainPath(0)}/error/backend/vbd/${id.domid}/${id.devid}/error`);
+    const errors = [
+      `${domainPath(0)}/error/backend/vbd/${id.domid}/${id.devid}`,
+      `${domainPath(id.domid)}/error/device/vbd/${id.devid}`,
+    ];
+    const told = await Promise.all(errors.map((path) => this.#store.readOrNull(`${path}/error`)));
+    const reason = told.find((text) => text !== null);
     const why = reason ? `, ${reason.replace(/^\d+ /, "")}` : "";
     return new DiskError(
       "IO",
@@ -202,6 +207,8 @@ export class Toolstack {
     await remove(frontendPath(id.domid, id.devid));
     await remove(backendPath(0, id.domid, id.devid));
     await remove(libxlPath(id.domid, id.devid));
+    await remove(`${domainPath(0)}/error/backend/vbd/${id.domid}/${id.devid}`);
+    await remove(`${domainPath(id.domid)}/error/device/vbd/${id.devid}`);
     await this.#script.remove(id);
   }
 

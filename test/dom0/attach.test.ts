@@ -1,5 +1,6 @@
 /** Disks attached through the daemon, as a user sees them. */
 import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { connectNbd } from "#src/nbd/client.js";
@@ -221,6 +222,30 @@ describe("the daemon", () => {
     expect(existsSync(world.path("run/domains"))).toBe(false);
     expect(existsSync(world.path("home/dom0.json"))).toBe(false);
     await world.xvd("io", "a.dsk", "-c", "write 0 4k");
+  });
+
+  test("an attach whose command was interrupted is taken back", async () => {
+    const world = xvdWorld();
+    disk(world.path("a.dsk"));
+    await world.xvd("dom0", "start");
+    // As an interrupted command does: the request is sent, and its connection gone before the answer.
+    const socket = connect(world.path("run/dom0.sock"));
+    const body = JSON.stringify({ disk: world.path("a.dsk") });
+    socket.write(`POST /devices HTTP/1.1\r\nhost: dom0\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    for (let i = 0; i < 400 && !existsSync(world.path("run/domains/Domain-0/dev/xvda")); i++) {
+      if (i === 2) socket.destroy();
+      await sleep(5);
+    }
+    for (let i = 0; i < 400 && (await world.run(["io", "a.dsk", "-c", "write 0 4k"])).code !== 0; i++) await sleep(20);
+    expect(await world.json("list")).toEqual([]);
+  });
+
+  test("socket paths that are too long are refused with what to do", async () => {
+    const world = xvdWorld();
+    const run = world.path(`long-${"x".repeat(60)}`);
+    const result = await world.run(["dom0", "start"], { env: { XVD_RUN: run } });
+    expect(result.code).toBe(1);
+    expect(result.stderr).toMatch(/allowed 107; set XVD_RUN to a shorter path/);
   });
 
   test("status and stop without one", async () => {

@@ -1,7 +1,8 @@
 /** The simulated host from inside: what an attach leaves when it works, and when it does not. */
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, truncateSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Host } from "#src/dom0/host.js";
+import { connectNbd } from "#src/nbd/client.js";
 import { openDisk } from "#src/stack/disk.js";
 import { XenstoreClient } from "#src/xen/xenstore/client.js";
 import { localTransport } from "#src/xen/xenstore/transport.js";
@@ -151,6 +152,20 @@ test("a guest that writes states at random grows nothing and harms nobody", asyn
   await isFree(disk);
   const [calmDevice] = (await host.domains()).find(({ name }) => name === "calm")!.devices;
   expect(calmDevice!.state).toBe("Connected");
+});
+
+test("a disk that fails is told in the statistics, and the guest gets an error, not silence", async () => {
+  const disk = createRawDisk(dir, "shrunk.dsk", 1 << 20);
+  await host.createDomain("unlucky");
+  const device = await host.attach({ disk, domain: "unlucky" });
+  truncateSync(disk, 4096); // somebody cuts the file behind our back
+  const client = await connectNbd(`nbd+unix:///?socket=${device.socket}`);
+  await expect(client.read(512 << 10, new Uint8Array(4096))).rejects.toMatchObject({ code: "IO" });
+  await client.read(0, new Uint8Array(4096));
+  await client.close();
+  const [seen] = (await host.domains()).find(({ name }) => name === "unlucky")!.devices;
+  expect(seen!.statistics).toMatchObject({ errors: 1, lastError: expect.stringContaining("shrunk.dsk") });
+  await host.destroyDomain("unlucky");
 });
 
 test("many attaches at once take different letters", async () => {

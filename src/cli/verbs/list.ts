@@ -25,9 +25,15 @@ export default function define(command: Command): void {
 
 function linesWithCounters(device: AttachedDevice): string[] {
   const [whole, ...partitions] = deviceLines(device);
-  const io = device.statistics;
-  const counters = io
-    ? `  reads ${io.rd_req} (${io.rd_sect} sectors), writes ${io.wr_req} (${io.wr_sect} sectors), flushes ${io.f_req}, discards ${io.ds_req}, errors ${io.errors}`
-    : "  no ring";
-  return [whole!, counters, ...partitions];
+  return [whole!, ...counterLines(device.statistics), ...partitions];
+}
+
+function counterLines(io: AttachedDevice["statistics"]): string[] {
+  if (!io) return ["  no ring"];
+  const transfers = `reads ${io.rd_req} (${io.rd_sect} sectors), writes ${io.wr_req} (${io.wr_sect} sectors)`;
+  return [
+    `  ${transfers}, flushes ${io.f_req}, discards ${io.ds_req}, errors ${io.errors}`,
+    ...(io.lastError ? [`  last error: ${io.lastError}`] : []),
+    ...(io.failure ? [`  the ring was stopped: ${io.failure}`] : []),
+  ];
 }
