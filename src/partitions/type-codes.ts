@@ -94,7 +94,8 @@ export const LINUX_GUID = "0FC63DAF-8483-4772-8E79-3D69D8477DE4";
 export function resolveType(label: PartitionTable["label"], text: string): string {
   const word = text.trim().toLowerCase();
   if (label === "gpt" && isGuid(word)) return word.toUpperCase();
-  if (label === "dos" && /^(0x)?0*[0-9a-f]{1,2}$/.test(word)) {
+  // sfdisk: "E" is its letter for an extended partition, "e" a hexadecimal byte.
+  if (label === "dos" && text.trim() !== "E" && /^(0x)?0*[0-9a-f]{1,2}$/.test(word)) {
     const byte = Number.parseInt(word.replace(/^0x/, ""), 16);
     if (byte > 0) return byte.toString(16);
   }

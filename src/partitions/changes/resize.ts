@@ -1,8 +1,8 @@
 /** A partition's end moves; its start and the bytes that stay within it do not. */
-import { alignUp } from "../../bytes/align.js";
+import { alignDown, alignUp } from "../../bytes/align.js";
 import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
-import { freeLogicalSpace, freeSpace } from "../free-space.js";
+import { ALIGNMENT, freeLogicalSpace, freeSpace } from "../free-space.js";
 import { makePlan, type TablePlan, usageError } from "../plan.js";
 import { findPartition, type Partition, type PartitionTable } from "../table.js";
 import { settle } from "./settle.js";
@@ -15,8 +15,10 @@ export function planResize(before: PartitionTable, number: number, size: NewSize
   const { table, summary } = settle(before);
   const old = findPartition(table, number);
   const most = old.size + spaceBehind(table, old);
+  // The end on a mebibyte too, unless that would take something away.
+  const alignedMost = Math.max(old.size, alignDown(old.offset + most, ALIGNMENT) - old.offset);
   const wanted = alignUp(
-    size === "all" ? most : typeof size === "number" ? size : old.size + size.by,
+    size === "all" ? alignedMost : typeof size === "number" ? size : old.size + size.by,
     table.sectorSize,
   );
   const subject = `Cannot resize partition ${number} of ${table.device}`;
