@@ -30,12 +30,11 @@ export interface CopyOptions {
    * through this process anyway; "always": also where the kernel could copy by itself.
    */
   readonly detectZeros?: "auto" | "always";
-  /** Bytes of data after which a target that was zero is written past the page cache; default 64 MiB. */
+  /** Bytes of data after which a target that was zero is written past the page cache; default 4 GiB. */
   readonly cacheAtMost?: number;
   /**
-   * Read both sides again afterwards and compare. The target is read from its disk where the system allows that for
-   * files; otherwise, as always for the source, reads may come from the page cache, and then prove only that the
-   * right bytes went to the right places.
+   * Read both sides again afterwards and compare. The reads may come from the page cache, and then prove only that the
+   * right bytes went to the right places; a target that was written past the cache is read from its disk.
    */
   readonly verify?: boolean;
   /** Looked at between pieces; the promise rejects with its reason when nothing is in flight any more. */
@@ -64,8 +63,8 @@ const WIDTH = 4;
 const ZERO_UNIT = 4096;
 /** On a target that is not zero yet, shorter zero runs are written as data: a hole for each would cost more. */
 const SHORTEST_ZEROED = 64 * 1024;
-/** Shorter copies stay in the page cache: whoever made a small image uses it next. */
-const CACHE_AT_MOST = 64 << 20;
+/** Shorter copies stay in the page cache, where their first user finds them; longer ones would displace everybody else's pages. */
+const CACHE_AT_MOST = 4 * 2 ** 30;
 
 /** On failure or abort the target's range holds any mix of old and new; nothing outside it has changed. */
 export async function copyDevice(
@@ -74,8 +73,13 @@ export async function copyDevice(
   options: CopyOptions = {},
 ): Promise<CopyResult> {
   const job = new CopyJob(byteGranular(source), byteGranular(target), options);
-  await inFlight(WIDTH, job.pieces(), (piece, lane) => job.copy(piece, lane), options.signal);
-  if (options.verify) await verifyCopy(job, options.signal);
+  try {
+    await inFlight(WIDTH, job.pieces(), (piece, lane) => job.copy(piece, lane), options.signal);
+    if (options.verify) await verifyCopy(job, options.signal);
+  } finally {
+    job.over = true;
+    await job.writeback; // the file may be closed when we return
+  }
   return job.result;
 }
 
@@ -100,6 +104,11 @@ class CopyJob {
   #kernelCopies: boolean;
   #directWrites: boolean;
   #done = 0;
+  wentPastCache = false;
+  /** Nothing of what is still queued for write-back is worth asking for: a sync comes next, or nothing. */
+  over = false;
+  /** Settles when no request for write-back is under way. Nobody waits for one before the end: they block while the disk is busy. */
+  writeback: Promise<void> = Promise.resolve();
 
   constructor(source: BlockDevice, target: BlockDevice, options: CopyOptions) {
     const { sourceOffset = 0, targetOffset = 0, length = source.size - sourceOffset } = options;
@@ -149,7 +158,7 @@ class CopyJob {
       direct = await this.#copyThroughBuffer(at + done, this.#buffers[lane].subarray(0, part));
       done += part;
     }
-    if (!direct) await this.#beginWriteback(at, length);
+    if (!direct) this.writeback = this.writeback.then(() => this.#beginWriteback(at, length)).catch(() => {});
   }
 
   /** Bytes that the kernel has shared or copied from file to file; 0 where it cannot. What fails once is not asked again. */
@@ -193,6 +202,7 @@ class CopyJob {
     const to = await asFileRange(this.target, this.to + at, data.length);
     this.#directWrites =
       to?.exclusive === true && to.length === data.length && (await to.file.writeDirect(to.offset, data));
+    this.wentPastCache ||= this.#directWrites;
     return this.#directWrites;
   }
 
@@ -210,6 +220,7 @@ class CopyJob {
   }
 
   async #beginWriteback(at: number, length: number): Promise<void> {
+    if (this.over) return;
     const to = await asFileRange(this.target, this.to + at, length);
     if (to?.exclusive && to.length === length) await to.file.startWriteback(to.offset, length);
   }
@@ -240,7 +251,7 @@ function endOfZeros(buffer: Uint8Array, start: number): number {
 
 async function verifyCopy(job: CopyJob, signal: AbortSignal | undefined): Promise<void> {
   const source = slice(job.source, job.from, job.length);
-  const target = slice(pastCache(job.target), job.to, job.length);
+  const target = slice(job.wentPastCache ? pastCache(job.target) : job.target, job.to, job.length);
   const { firstDifference } = await compareDevices(source, target, { strict: true, ...(signal ? { signal } : {}) });
   if (firstDifference !== null)
     throw new DiskError(
