@@ -71,7 +71,7 @@ describe("xvd part", () => {
       ["repair", disk],
     ]) {
       const out = await world.xvd("part", ...args, "--dry-run");
-      if (args[0] !== "repair") expect(out).toMatch(/would .*\n {2}write \d+ bytes at \d+: /);
+      if (args[0] !== "repair") expect(out).toMatch(/: dry run: .*\n {2}(write|zero) \d+ bytes at \d+: /);
       const json = await world.json<{ changed: boolean; "dry-run": boolean }>("part", ...args, "--dry-run");
       expect(json).toMatchObject({ changed: false, "dry-run": true });
     }
@@ -156,7 +156,7 @@ describe("xvd part", () => {
     await device.close();
     const proposed = await world.run(["part", "repair", disk]);
     expect(proposed).toMatchObject({ code: 1, stderr: expect.stringMatching(/--accept writes it/) });
-    expect(proposed.stdout).toMatch(/would partition 1: 4 MiB at 8 MiB, Linux swap/);
+    expect(proposed.stdout).toMatch(/dry run: partition 1: 4 MiB at 8 MiB, Linux swap/);
     expect((await world.run(["part", "list", disk])).code).toBe(1);
     await world.xvd("part", "repair", disk, "--accept");
     const listed = await world.json<Listed>("part", "list", disk);

@@ -44,7 +44,10 @@ export function planInit(
     sectorSize,
     id: request.id ?? format.newId(random),
   });
-  const replaced = before ? [`remove the ${before.label} table with ${before.partitions.length} partitions`] : [];
+  const hybrid = before?.problems.some(({ code }) => code === "hybrid-mbr") ? " and its hybrid MBR" : "";
+  const replaced = before
+    ? [`remove the ${before.label} table with ${before.partitions.length} partitions${hybrid}`]
+    : [];
   const made = `make an empty ${after.label} table, id ${after.id}, for ${formatSize(disk.size)} in sectors of ${sectorSize}`;
   const plan = makePlan(before, after, [...replaced, made]);
   return { ...plan, steps: [...plan.steps, ...clearSignatures(after)] };

@@ -1,6 +1,7 @@
 /** Writing a GPT: both copies and the protective MBR as bytes, and the order in which they reach the disk (see `../plan.ts`). */
 import { isZero } from "../../bytes/align.js";
 import { crc32 } from "../../bytes/checksum.js";
+import { DiskError } from "../../errors.js";
 import { findBootSector, isProtective } from "../mbr/boot-sector.js";
 import {
   BOOT_SECTOR,
@@ -24,6 +25,7 @@ interface Piece {
 export function gptSteps(before: PartitionTable | null, after: GptTable): Step[] {
   const pieces = encodeGpt(after);
   const { primary, backup, boot } = pieces;
+  refuseToOverwrite(after, [...primary, ...backup]);
   if (before?.label === "gpt" && before.sectorSize === after.sectorSize && isSame(before, pieces)) return [];
   if (before?.label === "gpt") {
     // The copy that is read now is overwritten last.
@@ -33,6 +35,16 @@ export function gptSteps(before: PartitionTable | null, after: GptTable): Step[]
   }
   const [first, second] = before && touchesChain(before, backup) ? [primary, backup] : [backup, primary];
   return inOrder([...staleHeaders(before), ...first, boot, ...second, ...unusedHeaderPlace(after)]);
+}
+
+/** The last line of defence: a table that says nothing sensible about its own place must not cost a partition its data. */
+function refuseToOverwrite({ device, partitions }: GptTable, pieces: readonly Piece[]): void {
+  for (const { number, offset, size } of partitions) {
+    const piece = pieces.find(({ offset: at, data }) => at < offset + size && offset < at + data.length);
+    if (!piece) continue;
+    const text = `partition ${number} has bytes ${offset}..${offset + size}, the ${piece.what} belong at byte ${piece.offset}`;
+    throw new DiskError("NO_SPACE", `Cannot write the GPT of ${device}: ${text}`, { details: { number } });
+  }
 }
 
 function inOrder(pieces: readonly Piece[]): Step[] {

@@ -34,7 +34,7 @@ export async function runPlan(
     process.stdout.write(`${JSON.stringify({ ...result, ...toSfdiskJson(plan.after, disk) }, null, 2)}\n`);
     return;
   }
-  for (const line of plan.summary) process.stdout.write(`${disk}: ${options.dryRun ? "would " : ""}${line}\n`);
+  for (const line of plan.summary) process.stdout.write(`${disk}: ${options.dryRun ? "dry run: " : ""}${line}\n`);
   if (options.dryRun) for (const line of describeSteps(plan)) process.stdout.write(`  ${line}\n`);
   else if (plan.steps.length === 0) process.stdout.write(`${disk}: nothing to write\n`);
 }
