@@ -89,7 +89,8 @@ async function openAttached(
   if (!options.paths) throw new TypeError(`Cannot open ${text}: paths are needed for devices of domains`);
   const name = await nameOfDomain(text, domain, options);
   const socket = deviceSocket(options.paths, name, vdev);
-  if (!pathExists(socket))
+  const whole = deviceSocket(options.paths, name, vdev.replace(/\d+$/, ""));
+  if (!pathExists(socket) && !(pathExists(whole) && (await appears(socket))))
     throw new DiskError(
       "NOT_FOUND",
       `Cannot open ${JSON.stringify(text)}: domain ${domain} has no device ${vdev}, 'xvd list' shows what is attached (${socket})`,
@@ -100,6 +101,13 @@ async function openAttached(
   const base = await network(`nbd+unix:///?socket=${encodeURIComponent(socket)}`, options);
   Object.defineProperty(base.whole, "label", { value: `dom:${name}/${vdev}` }); // messages name the disk as the user did
   return base;
+}
+
+/** A partition that was made a moment ago: its socket comes when the guest has read the table again. */
+async function appears(socket: string): Promise<boolean> {
+  for (let tries = 0; tries < 25 && !pathExists(socket); tries++)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  return pathExists(socket);
 }
 
 async function nameOfDomain(text: string, domain: string, { domainName }: OpenDiskOptions): Promise<string> {

@@ -8,9 +8,10 @@ import { isZero } from "../bytes/align.js";
 import { formatSize } from "../bytes/size.js";
 import { DiskError } from "../errors.js";
 import { identifyFilesystem } from "../filesystems/identify.js";
+import { planResize } from "../partitions/changes/resize.js";
 import { settle } from "../partitions/changes/settle.js";
 import { describeSteps, makePlan, type TablePlan } from "../partitions/plan.js";
-import { type GptTable, type PartitionTable, readPartitionTable } from "../partitions/table.js";
+import { findPartition, type GptTable, type PartitionTable, readPartitionTable } from "../partitions/table.js";
 import { writePlan } from "../partitions/write.js";
 import type { OpenDisk } from "./disk.js";
 
@@ -18,6 +19,8 @@ export interface ResizeOptions {
   /** Allow a smaller size. */
   readonly shrink?: boolean;
   readonly dryRun?: boolean;
+  /** Number of a partition that takes the new space too. */
+  readonly grow?: number;
 }
 
 export interface ResizedDisk {
@@ -34,11 +37,15 @@ export async function resizeDisk(disk: OpenDisk, newSize: number, options: Resiz
   if (newSize === oldSize) return { oldSize, newSize, steps: ["nothing to do"] };
   const table = await readPartitionTable(device);
   if (table) refuseDamaged(disk, table);
+  if (options.grow !== undefined) refuseGrow(disk, table, options.grow, newSize);
   const steps: string[] = [
     `${newSize > oldSize ? "grow" : "shrink"} ${device.label} from ${oldSize} to ${newSize} bytes`,
   ];
   if (newSize > oldSize) {
-    const plan = table && movedEnd(table, newSize);
+    const plan =
+      options.grow === undefined
+        ? table && movedEnd(table, newSize)
+        : planResize({ ...table!, size: newSize }, options.grow, "all");
     if (!options.dryRun) {
       await file!.resize(newSize);
       await device.flush();
@@ -76,6 +83,19 @@ function refuse({ device, whole, file }: OpenDisk, newSize: number, { shrink = f
       "DENIED",
       `Cannot resize ${device.label}: the new size ${newSize} is below the present ${device.size} bytes, allowed with --shrink`,
     );
+}
+
+/** Before anything is changed: a partition of that number that the new space is next to. */
+function refuseGrow({ device }: OpenDisk, table: PartitionTable | null, number: number, newSize: number): void {
+  const subject = `Cannot grow partition ${number} of ${device.label}`;
+  if (!table) throw new DiskError("NOT_FOUND", `${subject}: the disk has no partition table`);
+  if (newSize < device.size) throw new DiskError("UNSUPPORTED", `${subject}: the disk would be shrunk`);
+  const partition = findPartition(table, number);
+  const behind = table.partitions.find(
+    ({ offset, kind }) => offset >= partition.offset + partition.size && kind !== "logical",
+  );
+  if (behind)
+    throw new DiskError("NO_SPACE", `${subject}: partition ${behind.number} lies between it and the end of the disk`);
 }
 
 /** The primary GPT is what a reader finds when a cut leaves the backup not at the disk's end, so it has to be good. */

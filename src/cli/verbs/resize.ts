@@ -10,6 +10,7 @@ interface Flags {
   format?: string;
   shrink?: boolean;
   dryRun?: boolean;
+  grow?: string;
   json?: boolean;
 }
 
@@ -19,8 +20,12 @@ export default function resize(command: Command): void {
     .argument("<size>", "the new size, or +SIZE or -SIZE for a change")
     .option("-f, --format <format>", "format of the image; default by its extension")
     .option("--shrink", "allow a smaller size; nothing that holds data or a partition is ever cut")
+    .option("--grow <pN>", "give the new space to this partition, the last one on the disk")
     .option("--dry-run", "tell what would be done")
-    .addHelpText("after", "\nA GPT's backup moves to the new end. File systems and partitions keep their sizes.")
+    .addHelpText(
+      "after",
+      "\nA GPT's backup moves to the new end. File systems keep their sizes: grow them with resize2fs or xfs_growfs.",
+    )
     .allowUnknownOption() // so that -1G is a size
     .allowExcessArguments(false)
     .action((file: string, size: string, flags: Flags) => run(file, size, flags));
@@ -36,7 +41,8 @@ async function run(path: string, sizeText: string, flags: Flags): Promise<void> 
   const { resizeDisk } = await import("../../stack/resize-disk.js");
   const { shrink = false, dryRun = false } = flags;
   await withDisk(path, { writable: !dryRun, ...(flags.format ? { format: flags.format } : {}) }, async (disk) => {
-    const result = await resizeDisk(disk, newSize(sizeText, disk.device.size), { shrink, dryRun });
+    const grow = flags.grow === undefined ? {} : { grow: partitionNumber(flags.grow) };
+    const result = await resizeDisk(disk, newSize(sizeText, disk.device.size), { shrink, dryRun, ...grow });
     const document = {
       filename: path,
       "old-size": result.oldSize,
@@ -46,7 +52,16 @@ async function run(path: string, sizeText: string, flags: Flags): Promise<void> 
     };
     if (flags.json) return printJson(document);
     const done = `${path}: ${formatSize(result.oldSize)} ${dryRun ? "would become" : "became"} ${formatSize(result.newSize)} (${result.newSize} bytes)`;
-    printLines([done, ...(dryRun ? result.steps.map((step) => `  ${step}`) : [])]);
+    const told = dryRun ? result.steps : result.steps.filter((step) => step.startsWith("partition "));
+    printLines([done, ...told.map((step) => `  ${step}`)]);
+  });
+}
+
+function partitionNumber(text: string): number {
+  const match = /^p([1-9]\d?)$/.exec(text);
+  if (match) return Number(match[1]);
+  throw new DiskError("UNSUPPORTED", `Cannot grow ${JSON.stringify(text)}: allowed are partitions, p1 to p15`, {
+    details: { usage: true },
   });
 }
 
