@@ -12,6 +12,8 @@ import { commandOf, type Holder } from "./holder.js";
 import type { FileLock, LockMode } from "./lock.js";
 import { isRunning, ownPid } from "./this-process.js";
 
+const SIGN = /^(?<key>[0-9a-z-]+)\.(?<pid>\d+)\.\d+\.(?<mode>read|write)$/i;
+
 /** The lock, or who is in the way. `directory`: the common folder, by default in the system's one for temporary files. */
 export function lockByFile(
   identity: string,
@@ -49,15 +51,26 @@ function makeCommonFolder(directory: string): void {
   if (made !== undefined) chmodSync(directory, 0o1777);
 }
 
+/** Removes the signs of the dead on its way, also those of other files. */
 function findOther(directory: string, key: string, mode: LockMode, own: string): Holder | null {
+  let holder: Holder | null = null;
   for (const name of readdirSync(directory)) {
-    const [itsKey, itsPid, , itsMode] = name.split(".");
-    if (itsKey !== key || name === own || (mode === "read" && itsMode === "read")) continue;
-    const pid = Number(itsPid);
-    if (isAlive(pid, join(directory, name))) return { pid, command: commandOf(pid) };
-    rmSync(join(directory, name), { force: true });
+    const sign = SIGN.exec(name)?.groups;
+    if (!sign || name === own) continue;
+    const pid = Number(sign.pid);
+    if (!isAlive(pid, join(directory, name))) removeSign(join(directory, name));
+    else if (sign.key === key && (mode === "write" || sign.mode === "write"))
+      holder ??= { pid, command: commandOf(pid) };
   }
-  return null;
+  return holder;
+}
+
+function removeSign(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // another user's; it does not count, wherever it stays
+  }
 }
 
 /** Whether the process that put up the sign still runs: the pid lives and has not been given to another one since. */

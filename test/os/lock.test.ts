@@ -108,6 +108,15 @@ describe("lock files", () => {
     expect(readdirSync(directory)).toEqual([]);
   });
 
+  test("signs of the dead go, whatever they were for; other files in the folder stay", async () => {
+    const directory = join(tempDir(), "locks");
+    const child = await holderOf(makeFile(), "read", false, directory);
+    await child.end("SIGKILL");
+    writeFileSync(join(directory, "notes.txt"), "");
+    lockFile(await open(makeFile(), false), "write", { directory }).release();
+    expect(readdirSync(directory)).toEqual(["notes.txt"]);
+  });
+
   test.skipIf(!existsSync("/proc/self/stat"))("a pid that was given to another process does not count", async () => {
     const path = makeFile();
     const directory = join(tempDir(), "locks");

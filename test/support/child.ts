@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { afterEach } from "vitest";
+import { tempDir } from "./temp-dir.js";
 
 export interface Child {
   readonly pid: number;
@@ -24,7 +25,11 @@ export const built = (path: string): string => JSON.stringify(import.meta.resolv
 /** Runs a script with top-level await; `prefix` is a command that starts Node (`["prlimit", "--fsize=1000"]`). */
 export function startNode(script: string, prefix: readonly string[] = []): Child {
   const [program, ...args] = [...prefix, process.execPath, "--input-type=module", "-e", script];
-  const child = spawn(program!, args, { stdio: ["ignore", "pipe", "pipe"] });
+  // A folder of its own for temporary files: what a killed child leaves there goes away with the test.
+  const child = spawn(program!, args, {
+    env: { ...process.env, TMPDIR: tempDir() },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   running.add(child);
   let stderr = "";
   child.stderr.on("data", (text: Buffer) => {
