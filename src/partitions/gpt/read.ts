@@ -9,21 +9,13 @@
  * The array may lie elsewhere and its entries may be longer than 128 bytes; bytes that we have no name for are kept.
  */
 import { isZero } from "../../bytes/align.js";
-import { crc32 } from "../../bytes/checksum.js";
 import { DiskError } from "../../errors.js";
 import { findBootSector, hasPartitions, isProtective } from "../mbr/boot-sector.js";
 import { BOOT_SECTOR_SIZE, type BootSector, entriesOf, MAX_LBA, PROTECTIVE_TYPE } from "../mbr/layout.js";
 import type { GptTable, Partition, ReadTableOptions, SectorSize, TableProblem } from "../table.js";
 import type { TableView } from "../view.js";
-import {
-  decodeName,
-  ENTRY_SIZE,
-  GPT_ENTRY,
-  GPT_HEADER,
-  GPT_SIGNATURE,
-  type GptHeader,
-  MAX_ARRAY_BYTES,
-} from "./layout.js";
+import { type Copy, hasSignature, readCopy } from "./copy.js";
+import { decodeName, GPT_ENTRY, type GptHeader } from "./layout.js";
 
 /** What a rewrite needs to keep: the bytes as they were, and where they lay. */
 export interface GptOnDisk {
@@ -44,18 +36,7 @@ export interface GptOnDisk {
   readonly backupGood: boolean;
 }
 
-export interface Copy {
-  readonly header: GptHeader;
-  readonly headerBytes: Uint8Array;
-  readonly entries: Uint8Array;
-}
-type CopyResult =
-  | { readonly copy: Copy; readonly reason?: undefined }
-  | { readonly copy?: undefined; readonly reason: string };
-
 export const SECTOR_SIZES: readonly SectorSize[] = [512, 4096];
-const HEADER_CRC_OFFSET = 16;
-
 export async function readGpt(view: TableView, options: ReadTableOptions): Promise<GptTable | null> {
   const boot = findBootSector(view.head);
   if (boot && hasPartitions(boot)) return null;
@@ -92,97 +73,12 @@ function mayBeLeftToBackup(view: TableView, boot: BootSector | null, sizes: read
   return isClaimed(view, boot, sizes) || isZero(view.head);
 }
 
-function hasSignature(bytes: Uint8Array, offset: number): boolean {
-  return Buffer.from(bytes.subarray(offset, offset + 8)).toString("latin1") === GPT_SIGNATURE;
-}
-
 /** The disk's last block, and where the protective MBR says that the disk ended when the table was made. */
 export function backupCandidates(view: TableView, boot: BootSector | null, sectorSize: SectorSize): number[] {
   const last = Math.floor(view.size / sectorSize) - 1;
   const protective = boot && entriesOf(boot).find(({ type }) => type === PROTECTIVE_TYPE);
   const before = protective ? protective.startLba + protective.sectors - 1 : last;
   return before > 1 && before < last ? [last, before] : [last];
-}
-
-/** One copy with all its checks, or why it is no good. `twin` is the other copy, when it is known to be good. */
-async function readCopy(view: TableView, sectorSize: SectorSize, lba: number, twin?: Copy): Promise<CopyResult> {
-  const found = await readHeader(view, sectorSize, lba);
-  if (!found.header) return found;
-  const { header, headerBytes } = found;
-  const entries = await readEntries(view, sectorSize, header, header.entriesLba, twin);
-  if (entries) return { copy: { header, headerBytes, entries } };
-  return {
-    reason: `the entry array at block ${header.entriesLba} does not have the CRC ${hex(header.entriesCrc32)} of its header`,
-  };
-}
-
-type HeaderResult =
-  | { readonly header: GptHeader; readonly headerBytes: Uint8Array }
-  | { readonly header?: undefined; readonly reason: string };
-
-/** A header that is good by itself, whatever its array. */
-export async function readHeader(view: TableView, sectorSize: SectorSize, lba: number): Promise<HeaderResult> {
-  const blocks = Math.floor(view.size / sectorSize);
-  if (lba < 1 || lba >= blocks) return { reason: `block ${lba} is outside the disk's ${blocks} blocks` };
-  const block = await view.read(lba * sectorSize, sectorSize);
-  if (!hasSignature(block, 0)) return { reason: `block ${lba} holds no GPT header` };
-  let header: GptHeader;
-  try {
-    header = GPT_HEADER.decode(block);
-  } catch (error) {
-    return { reason: (error as Error).message };
-  }
-  const reason = headerFault(header, block, lba, blocks, sectorSize);
-  return reason ? { reason } : { header, headerBytes: block.slice(0, header.headerSize) };
-}
-
-/** The array at `lba` when it has the CRC that `header` wants, else null. Throws `UNSUPPORTED` for one that is too long. */
-export async function readEntries(
-  view: TableView,
-  sectorSize: SectorSize,
-  header: GptHeader,
-  lba: number,
-  twin?: Copy,
-): Promise<Uint8Array | null> {
-  const length = header.entryCount * header.entrySize;
-  if (length > MAX_ARRAY_BYTES) {
-    const text = `Cannot read the GPT of ${view.label}: its entry array has ${length} bytes, allowed up to ${MAX_ARRAY_BYTES}`;
-    throw new DiskError("UNSUPPORTED", text, { details: { length } });
-  }
-  if (lba < 2 || lba * sectorSize > view.size - length) return null;
-  const entries = await view.read(lba * sectorSize, length);
-  // The same bytes have the same CRC: comparing them is much faster than computing it again.
-  const isTwin = twin !== undefined && Buffer.compare(entries, twin.entries) === 0;
-  const found = isTwin ? twin.header.entriesCrc32 : crc32(entries);
-  return found === header.entriesCrc32 ? entries.slice() : null;
-}
-
-/** What is wrong with a header by itself: UEFI 2.10, 5.3.2, "validity of a GPT". */
-function headerFault(
-  header: GptHeader,
-  block: Uint8Array,
-  lba: number,
-  blocks: number,
-  sectorSize: number,
-): string | undefined {
-  const { headerSize, entrySize, entryCount, entriesLba, firstUsableLba, lastUsableLba } = header;
-  if (headerSize < GPT_HEADER.size || headerSize > sectorSize)
-    return `headerSize is ${headerSize}, allowed ${GPT_HEADER.size}..${sectorSize} (byte 12)`;
-  const bytes = block.slice(0, headerSize);
-  bytes.fill(0, HEADER_CRC_OFFSET, HEADER_CRC_OFFSET + 4);
-  const found = crc32(bytes);
-  if (found !== header.headerCrc32)
-    return `the header at block ${lba} has CRC ${hex(found)}, it says ${hex(header.headerCrc32)} (byte ${HEADER_CRC_OFFSET})`;
-  if (header.myLba !== lba) return `myLba is ${header.myLba}, the header lies at ${lba} (byte 24)`;
-  if (entrySize < ENTRY_SIZE || entrySize > 4096 || (entrySize & (entrySize - 1)) !== 0)
-    return `entrySize is ${entrySize}, allowed 128, 256, 512 … 4096 (byte 84)`;
-  if (entryCount === 0) return "entryCount is 0, at least 1 is needed (byte 80)";
-  const entryBlocks = Math.ceil((entryCount * entrySize) / sectorSize);
-  if (entriesLba < 2 || entriesLba > blocks - entryBlocks)
-    return `entriesLba is ${entriesLba}, allowed 2..${blocks - entryBlocks} (byte 72)`;
-  if (firstUsableLba < 2 || firstUsableLba > lastUsableLba + 1)
-    return `usable blocks are ${firstUsableLba}..${lastUsableLba} (byte 40)`;
-  return undefined;
 }
 
 async function fromPrimary(
@@ -333,8 +229,4 @@ function arrayBlocks({ entryCount, entrySize }: GptHeader, sectorSize: number): 
 
 function damage(code: TableProblem["code"], message: string): TableProblem {
   return { code, level: "damage", message };
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16).padStart(8, "0")}`;
 }

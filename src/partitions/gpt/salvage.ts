@@ -6,8 +6,9 @@ import { DiskError } from "../../errors.js";
 import { findBootSector } from "../mbr/boot-sector.js";
 import type { GptTable, ReadTableOptions, SectorSize } from "../table.js";
 import type { TableView } from "../view.js";
+import { type Copy, readEntries, readHeader } from "./copy.js";
 import { ENTRY_COUNT, ENTRY_SIZE, type GptHeader, MIN_ARRAY_BYTES } from "./layout.js";
-import { backupCandidates, buildGpt, type Copy, decodeEntries, readEntries, readHeader, SECTOR_SIZES } from "./read.js";
+import { backupCandidates, buildGpt, decodeEntries, SECTOR_SIZES } from "./read.js";
 
 export interface Salvaged {
   readonly table: GptTable;
