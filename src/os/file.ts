@@ -48,7 +48,7 @@ const DONE: Promise<void> = Promise.resolve();
 /** Opens a regular file or a block device; anything else (a directory, a pipe) is refused. */
 export async function openFile(path: string, options: OpenFileOptions = {}): Promise<OpenFile> {
   const { writable = false, create = false, native = true } = options;
-  const verb = create ? "create" : writable ? "open for writing" : "open";
+  const what = create ? `create "${path}"` : `open "${path}"${writable ? " for writing" : ""}`;
   // O_NONBLOCK: opening a pipe must fail below, not wait for its other end.
   const access = (writable || create ? constants.O_RDWR : constants.O_RDONLY) | (constants.O_NONBLOCK ?? 0);
   try {
@@ -61,12 +61,10 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     return openedFile(fd, path, writable || create, native);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EBUSY")
-      throw new DiskError(
-        "DENIED",
-        `Cannot ${verb} "${path}": it is in use by the kernel (mounted, or part of another device)`,
-        { cause: error },
-      );
-    throw fromErrno(`${verb} "${path}"`, error);
+      throw new DiskError("DENIED", `Cannot ${what}: it is in use by the kernel (mounted, or part of another device)`, {
+        cause: error,
+      });
+    throw fromErrno(what, error);
   }
 }
 
