@@ -217,6 +217,24 @@ describe("xvd part move", () => {
     expect(existsSync(world.path("m.dsk.xvd-move"))).toBe(false);
   });
 
+  it("stops at SIGINT between two pieces and says how to go on", async () => {
+    const disk = await prepared("int.dsk");
+    const abort = new AbortController();
+    const running = world.run(["part", "move", disk, "1", "--start", "+1s"], { abort: abort.signal, signal: "SIGINT" });
+    let ended = false;
+    running.then(() => (ended = true));
+    while (!existsSync(world.path(`${disk}.xvd-move`)) && !ended) await sleep(1);
+    abort.abort();
+    const { code, stderr } = await running;
+    if (code !== 0) {
+      expect(code).toBe(130);
+      expect(stderr).toMatch(/interrupted by SIGINT, xvd part move int\.dsk --resume goes on, --rollback undoes it/);
+      await world.xvd("part", "move", disk, "--resume");
+    }
+    expect(intact(disk, MIB + 512)).toBe(true);
+    expect(existsSync(world.path(`${disk}.xvd-move`))).toBe(false);
+  });
+
   it.each(["resume", "rollback"])(
     "killed in the middle, nothing else touches the table, and %s loses no byte",
     async (way) => {
@@ -229,6 +247,10 @@ describe("xvd part move", () => {
       expect(await world.run(["part", "move", disk, "1", "--start", "9M"])).toMatchObject({
         code: 1,
         stderr: expect.stringMatching(/was cut, --resume/),
+      });
+      expect(await world.run(["part", "verify", disk])).toMatchObject({
+        code: 1,
+        stdout: expect.stringMatching(/a move was cut/),
       });
       await world.xvd("part", "move", disk, `--${way}`);
       expect(intact(disk, way === "resume" ? MIB + 512 : MIB)).toBe(true);

@@ -31,6 +31,8 @@ const KEPT_PIECE = 8 << 20;
 export interface MoveOptions {
   /** Bytes at their new place, of how many. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Looked at between pieces: the move stops there, as after a cut, and the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
 }
 
 type ReadTable = () => Promise<PartitionTable>;
@@ -150,6 +152,7 @@ async function goForward(
   await clearTheWay(device, planMove(await readTable(), start.number, start.to));
   let state = start;
   for (const count = pieceCount(state); state.done < count; ) {
+    options.signal?.throwIfAborted();
     const range = pieceRange(state, state.done);
     if (state.keepsBytes) state = await throughJournal(device, state, range.from, range.to, range.length, journal);
     else await copyDevice(device, device, { sourceOffset: range.from, targetOffset: range.to, length: range.length });
@@ -182,6 +185,7 @@ async function goBack(
   const overlaps = Math.abs(state.from - state.to) < state.size;
   // Without overlap the old place was never touched.
   while (overlaps && state.done > 0) {
+    options.signal?.throwIfAborted();
     const index = state.done - 1;
     const range = pieceRange(state, index);
     if (state.keepsBytes) state = await throughJournal(device, state, range.to, range.from, range.length, journal);

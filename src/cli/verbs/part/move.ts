@@ -5,8 +5,10 @@ import { parseSize } from "../../../bytes/size.js";
 import { DiskError } from "../../../errors.js";
 import { type NewStart, planMove } from "../../../partitions/changes/move.js";
 import { fileJournal, type MoveJournal, type MoveState } from "../../../partitions/move/journal.js";
-import { resumeMove, rollBackMove, runMove } from "../../../partitions/move/run.js";
+import { type MoveOptions, resumeMove, rollBackMove, runMove } from "../../../partitions/move/run.js";
 import { usageError } from "../../../partitions/plan.js";
+import { interruptible } from "../../interrupt.js";
+import { withProgress } from "../../progress.js";
 import { parseNumber } from "./add.js";
 import { defaultJournal } from "./cut-move.js";
 import { addDiskOptions, requireTable, warnProblems, withDisk } from "./open-table.js";
@@ -72,7 +74,7 @@ async function move(
   const table = await read();
   warnProblems(disk, table);
   const plan = planMove(table, number, start);
-  if (!options.dryRun) await runMove(device, plan, read, journal, progress());
+  if (!options.dryRun) await carryOut(disk, options, (how) => runMove(device, plan, read, journal, how));
   else if (plan.first) await runPlan(disk, device, plan.first, options);
   await runPlan(disk, device, plan.table, { ...options, written: true });
 }
@@ -99,7 +101,8 @@ async function goOn(
     throw usageError(`Cannot move a partition of ${disk}: name --resume or --rollback`);
   const what = `${options.rollback ? "roll back" : "resume"} the move of partition ${state.number} from byte ${state.from} to ${state.to}`;
   const read = () => requireTable(device, options);
-  if (!options.dryRun) await (options.rollback ? rollBackMove : resumeMove)(device, state, read, journal, progress());
+  const run = options.rollback ? rollBackMove : resumeMove;
+  if (!options.dryRun) await carryOut(disk, options, (how) => run(device, state, read, journal, how));
   if (options.json)
     process.stdout.write(
       `${JSON.stringify({ changed: !options.dryRun, "dry-run": options.dryRun ?? false, summary: [what] }, null, 2)}\n`,
@@ -107,11 +110,12 @@ async function goOn(
   else process.stdout.write(`${disk}: ${options.dryRun ? "would " : ""}${what}\n`);
 }
 
-/** A line that counts up, on a terminal only. */
-function progress(): { onProgress?: (done: number, total: number) => void } {
-  if (!process.stderr.isTTY || process.env.NO_COLOR) return {};
-  return {
-    onProgress: (done, total) =>
-      void process.stderr.write(`\r${Math.floor((done / total) * 100)} %${done === total ? "\n" : ""}`),
-  };
+/** Runs a move with a progress bar; Ctrl-C stops it between two pieces, as a cut would, but without anything to do again. */
+function carryOut(
+  disk: string,
+  options: MoveCommandOptions,
+  work: (options: MoveOptions) => Promise<void>,
+): Promise<void> {
+  const outcome = `xvd part move ${disk} --resume goes on, --rollback undoes it`;
+  return interruptible((signal) => withProgress("moving", options, (report) => work({ ...report, signal })), outcome);
 }

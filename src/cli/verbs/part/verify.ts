@@ -2,8 +2,10 @@
 import type { Command } from "commander";
 import type { BlockDevice } from "../../../block/device.js";
 import { DiskError } from "../../../errors.js";
+import { pathExists } from "../../../os/paths.js";
 import { type PartitionTable, readPartitionTable } from "../../../partitions/table.js";
 import { Exit } from "../../report.js";
+import { defaultJournal } from "./cut-move.js";
 import { addDiskOptions, type DiskOptions, withDisk } from "./open-table.js";
 
 interface Finding {
@@ -21,7 +23,8 @@ export default (command: Command): void => {
       "\nExit code: 0 nothing is damaged (there may be notes), 1 something is, or there is no table.",
     )
     .action(async (disk: string, options: DiskOptions & { json?: boolean }) => {
-      const { table, findings } = await withDisk(disk, options, (device) => inspect(device, options));
+      const { table, findings: ofTable } = await withDisk(disk, options, (device) => inspect(device, options));
+      const findings = [...ofTable, ...cutMove(disk)];
       const clean = findings.every(({ level }) => level === "note");
       if (options.json)
         process.stdout.write(
@@ -39,6 +42,13 @@ export default (command: Command): void => {
       if (!clean) throw new Exit(1);
     });
 };
+
+function cutMove(disk: string): Finding[] {
+  const journal = defaultJournal(disk);
+  if (journal === null || !pathExists(journal)) return [];
+  const message = `a move was cut (${journal}), xvd part move --resume goes on, --rollback undoes it`;
+  return [{ code: "cut-move", level: "damage", message }];
+}
 
 /** A table that cannot be read is a finding, not a failure. */
 async function inspect(
