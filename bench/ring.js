@@ -3,8 +3,8 @@
 import { join } from "node:path";
 import { writeDataFile } from "./lib/data-file.js";
 import { median } from "./lib/median.js";
-import { startRing } from "./lib/ring.js";
 import { fioNbd, NBD_PEERS, startNbdPeer } from "./lib/nbd-peers.js";
+import { startRing } from "./lib/ring.js";
 
 export const name = "ring";
 

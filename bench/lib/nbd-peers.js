@@ -16,7 +16,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Each peer by name: the command that serves `file` on `socket` in the foreground. */
 const COMMANDS = {
-  "qemu-nbd": (file, socket) => ["qemu-nbd", "--format=raw", "--read-only", "--persistent", "--shared=0", `--socket=${socket}`, file],
+  "qemu-nbd": (file, socket) => [
+    "qemu-nbd",
+    "--format=raw",
+    "--read-only",
+    "--persistent",
+    "--shared=0",
+    `--socket=${socket}`,
+    file,
+  ],
   nbdkit: (file, socket) => ["nbdkit", "--foreground", "--exit-with-parent", "--unix", socket, "file", file],
 };
 

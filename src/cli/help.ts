@@ -4,11 +4,16 @@ import { GROUPS, SECTIONS } from "./registry.js";
 
 /** The program when `argv` names no verb: it prints help, or refuses an unknown word. */
 export function helpProgram(program: Command, first: string, group: boolean): Command {
-  program.description("Disk images: create, partition, clone, attach as /dev/xvdX, back up and restore. No root, no kernel modules.");
+  program.description(
+    "Disk images: create, partition, clone, attach as /dev/xvdX, back up and restore. No root, no kernel modules.",
+  );
   if (group) {
     const command = program.command(first).description(GROUPS[first]!).exitOverride();
     const verbs = verbLines((name) => name.startsWith(`${first} `));
-    command.addHelpText("after", `\nCommands:\n${verbs}`).argument("<command>").action((word: string) => unknown(command, `${first} ${word}`));
+    command
+      .addHelpText("after", `\nCommands:\n${verbs}`)
+      .argument("<command>")
+      .action((word: string) => unknown(command, `${first} ${word}`));
     return program;
   }
   program.usage("COMMAND ...").addHelpText("after", sections()).argument("[command]");
@@ -17,7 +22,10 @@ export function helpProgram(program: Command, first: string, group: boolean): Co
 }
 
 function unknown(command: Command, name: string): never {
-  return command.error(`error: there is no command '${name}'${nearest(name)}`, { exitCode: 2, code: "commander.unknownCommand" });
+  return command.error(`error: there is no command '${name}'${nearest(name)}`, {
+    exitCode: 2,
+    code: "commander.unknownCommand",
+  });
 }
 
 function nearest(name: string): string {
@@ -27,7 +35,9 @@ function nearest(name: string): string {
 }
 
 function sections(): string {
-  const parts = Object.keys(SECTIONS).map((title) => `\n${title}:\n${verbLines((name) => Object.hasOwn(SECTIONS[title]!, name))}`);
+  const parts = Object.keys(SECTIONS).map(
+    (title) => `\n${title}:\n${verbLines((name) => Object.hasOwn(SECTIONS[title]!, name))}`,
+  );
   return `${parts.join("\n")}\n\nA DISK is guest.dsk, guest.dsk#p2 (a partition), dom:web1/xvda (an attached device) or an nbd:// URI.\n'xvd COMMAND --help' tells more.`;
 }
 

@@ -59,7 +59,10 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     list: { summary: "list attached devices", load: () => import("./verbs/list.js") },
   },
   "First contact": {
-    tour: { summary: "show all of it on a real disk image, in a temporary folder", load: () => import("./verbs/tour.js") },
+    tour: {
+      summary: "show all of it on a real disk image, in a temporary folder",
+      load: () => import("./verbs/tour.js"),
+    },
   },
 };
 

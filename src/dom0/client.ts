@@ -2,7 +2,7 @@
 import { request } from "node:http";
 import { DiskError } from "../errors.js";
 import { lastLineOf, startDetached } from "../os/background.js";
-import { ensurePrivateDir, type XvdPaths } from "../os/xvd-paths.js";
+import type { XvdPaths } from "../os/xvd-paths.js";
 import type { AttachedDevice, AttachRequest, Dom0Status, DomainInfo } from "./api-types.js";
 import { controlSocket, logFile } from "./places.js";
 import { type PlainError, revivedError } from "./thread-rpc.js";
@@ -43,6 +43,7 @@ export class Dom0Client {
         "NOT_FOUND",
         `Cannot reach Dom0: none runs in ${this.#paths.run}, start it with 'xvd dom0 start'`,
       );
+    const { ensurePrivateDir } = await import("../os/trees.js");
     ensurePrivateDir(this.#paths.home);
     const child = startDetached(this.#daemonCommand, logFile(this.#paths));
     for (let waited = 0; waited < START_TIMEOUT_MS; waited += 25) {

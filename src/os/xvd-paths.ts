@@ -1,8 +1,6 @@
 /** Where xvdkit keeps its state and its sockets: XVD_HOME and XVD_RUN, else the places the XDG rules name, else those of root. */
 
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { fromErrno } from "../errors.js";
 
 export interface XvdPaths {
   /** State that outlives the daemon: devices, domains, archives. */
@@ -21,13 +19,4 @@ export function xvdPaths(env: NodeJS.ProcessEnv, uid: number | undefined): XvdPa
   const run =
     env.XVD_RUN || (root ? "/run/xvdkit" : join(env.XDG_RUNTIME_DIR || `/tmp/xvdkit-${uid ?? "user"}`, "xvdkit"));
   return { home, run };
-}
-
-/** Makes a folder for its owner alone. */
-export function ensurePrivateDir(path: string): void {
-  try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw fromErrno(`make the folder ${JSON.stringify(path)}`, error);
-  }
 }

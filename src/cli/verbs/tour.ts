@@ -7,7 +7,7 @@ import type { Command } from "commander";
 import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
 import { findProgram } from "../../os/programs.js";
-import { type ScratchFolder, scratchFolder, treeSize } from "../../os/scratch.js";
+import { removeTree, scratchFolder, treeSize } from "../../os/trees.js";
 import { interruptible } from "../interrupt.js";
 import { type TourStep, tourSteps } from "../tour-steps.js";
 
@@ -24,13 +24,13 @@ export default function define(command: Command): void {
       await interruptible((signal) => tour(folder, signal), "the tour's folder is removed");
     } finally {
       await run(folder, ["dom0", "stop"]).catch(() => {});
-      if (options.keep) say(`\nThe disks are in ${folder.path}`);
-      else folder.remove();
+      if (options.keep) say(`\nThe disks are in ${folder}`);
+      else removeTree(folder);
     }
   });
 }
 
-async function tour(folder: ScratchFolder, signal: AbortSignal): Promise<void> {
+async function tour(folder: string, signal: AbortSignal): Promise<void> {
   const { path: tree, size } = chooseTree();
   say(style("bold", "xvdkit: one disk image, from its creation to its rescue"));
   say(`The real input: ${tree}, ${size}.\n`);
@@ -43,7 +43,7 @@ async function tour(folder: ScratchFolder, signal: AbortSignal): Promise<void> {
   say(`\n${style("bold", "Done")} in ${seconds} s. Every line above was a real command; 'xvd --help' lists them all.`);
 }
 
-async function show(folder: ScratchFolder, step: TourStep, signal: AbortSignal): Promise<void> {
+async function show(folder: string, step: TourStep, signal: AbortSignal): Promise<void> {
   if (step.why) say(`\n${style("dim", `# ${step.why}`)}`);
   say(`${style("green", "$")} ${style("bold", `xvd ${step.args.map(quoted).join(" ")}`)}`);
   if (step.needs && !findProgram(step.needs)) return say(`(left out: ${step.needs} is not installed here)`);
@@ -61,12 +61,12 @@ async function show(folder: ScratchFolder, step: TourStep, signal: AbortSignal):
 
 /** Runs a command as a user would, in the tour's folder and with a Dom0 of its own. */
 async function run(
-  folder: ScratchFolder,
+  folder: string,
   args: readonly string[],
   signal?: AbortSignal,
 ): Promise<{ code: number; output: string }> {
-  const env = { ...process.env, XVD_HOME: `${folder.path}/home`, XVD_RUN: `${folder.path}/run`, NO_COLOR: "1" };
-  const child = spawn(process.execPath, [XVD, ...args], { cwd: folder.path, env, stdio: ["ignore", "pipe", "pipe"] });
+  const env = { ...process.env, XVD_HOME: `${folder}/home`, XVD_RUN: `${folder}/run`, NO_COLOR: "1" };
+  const child = spawn(process.execPath, [XVD, ...args], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
   const chunks: Buffer[] = [];
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   const stop = () => child.kill("SIGTERM");
