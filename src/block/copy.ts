@@ -30,6 +30,8 @@ export interface CopyOptions {
    * through this process anyway; "always": also where the kernel could copy by itself.
    */
   readonly detectZeros?: "auto" | "always";
+  /** Have the kernel begin writing to the disk beside the copy, for a sync that follows. Default true. */
+  readonly writeBehind?: boolean;
   /** Bytes of data after which a target that was zero is written past the page cache; default 4 GiB. */
   readonly cacheAtMost?: number;
   /**
@@ -158,7 +160,8 @@ class CopyJob {
       direct = await this.#copyThroughBuffer(at + done, this.#buffers[lane].subarray(0, part));
       done += part;
     }
-    if (!direct) this.writeback = this.writeback.then(() => this.#beginWriteback(at, length)).catch(() => {});
+    if (!direct && this.#options.writeBehind !== false)
+      this.writeback = this.writeback.then(() => this.#beginWriteback(at, length)).catch(() => {});
   }
 
   /** Bytes that the kernel has shared or copied from file to file; 0 where it cannot. What fails once is not asked again. */

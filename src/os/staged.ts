@@ -28,6 +28,8 @@ export interface StagedOptions {
   readonly force?: boolean;
   /** Bytes, all zeros at first, none of them stored. Default 0. */
   readonly size?: number;
+  /** False: named without waiting for the disk, as `cp` does; a power cut soon after may lose the contents. Default true. */
+  readonly durable?: boolean;
   /** False: plain Node only. */
   readonly native?: boolean;
 }
@@ -35,7 +37,7 @@ export interface StagedOptions {
 export interface StagedFile {
   /** Open for reading and writing until commit or abort. */
   readonly file: OpenFile;
-  /** Syncs, gives the file its name and closes it. After a failure nothing has appeared and nothing is left. */
+  /** Syncs (when durable), gives the file its name and closes it. After a failure nothing has appeared and nothing is left. */
   commit(): Promise<void>;
   /** Leaves nothing. Idempotent, and without effect after a commit. */
   abort(): Promise<void>;
@@ -43,13 +45,13 @@ export interface StagedFile {
 
 /** Throws `DENIED` when the name is taken (without `force`) or the file to be replaced is in use. */
 export async function createStaged(path: string, options: StagedOptions = {}): Promise<StagedFile> {
-  const { force = false, size = 0, native = true } = options;
+  const { force = false, size = 0, durable = true, native = true } = options;
   const final = resolved(path);
   const replaced = await holdReplaced(path, final, force, native);
   try {
     const draft = openNameless(path, final, native) ?? (await openHidden(path, final, native));
     if (replaced) fchmodSync(draft.file.fd, replaced.stats.mode & 0o7777);
-    const staged = new Staged(path, final, draft, force, replaced);
+    const staged = new Staged(path, final, draft, { force, durable }, replaced);
     if (size > 0) await resizeOrAbort(staged, size);
     return staged;
   } catch (error) {
@@ -75,26 +77,34 @@ class Staged implements StagedFile {
   readonly #path: string;
   readonly #final: string;
   readonly #force: boolean;
+  readonly #durable: boolean;
   readonly #replaced: Replaced | null;
   #hidden: string | null;
   #over = false;
 
-  constructor(path: string, final: string, draft: Draft, force: boolean, replaced: Replaced | null) {
+  constructor(
+    path: string,
+    final: string,
+    draft: Draft,
+    how: { force: boolean; durable: boolean },
+    replaced: Replaced | null,
+  ) {
     this.file = draft.file;
     this.#hidden = draft.hidden;
     this.#path = path;
     this.#final = final;
-    this.#force = force;
+    this.#force = how.force;
+    this.#durable = how.durable;
     this.#replaced = replaced;
   }
 
   async commit(): Promise<void> {
     if (this.#over) throw new TypeError(`Cannot finish "${this.#path}": it is finished or given up already`);
     try {
-      await this.file.sync();
+      if (this.#durable) await this.file.sync();
       if (this.#hidden === null) this.#nameNameless();
       else this.#nameHidden(this.#hidden);
-      syncFolder(dirname(this.#final));
+      if (this.#durable) syncFolder(dirname(this.#final));
     } catch (error) {
       await this.abort();
       throw fromErrno(`create "${this.#path}"`, error);

@@ -29,6 +29,10 @@ export interface CopyDiskOptions extends Pick<OpenDiskOptions, "paths" | "domain
   readonly verify?: boolean;
   /** Given: the copy gets new identities, with these random numbers. */
   readonly newIds?: Random;
+  /** False: a new file is not waited for until it is on the disk. Default true. */
+  readonly durable?: boolean;
+  /** Look for zeros within data too, also where the kernel could copy by itself. */
+  readonly detectZeros?: boolean;
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
@@ -61,7 +65,7 @@ async function copyToFile(source: OpenDisk, path: string, options: CopyDiskOptio
       copied: 0,
       ids: [],
     };
-  const staged = await createStaged(path, { force: options.force ?? false });
+  const staged = await createStaged(path, { force: options.force ?? false, durable: options.durable ?? true });
   const copy = fileDevice(staged.file, { own: false });
   try {
     const reflinked = await reflinkInto(source, copy, options);
@@ -91,10 +95,12 @@ async function fillNewFile(
   options: CopyDiskOptions,
 ): Promise<{ copied: number }> {
   await copy.resize(source.size);
-  const { verify = false, signal, onProgress } = options;
+  const { verify = false, durable = true, detectZeros = false, signal, onProgress } = options;
   return copyDevice(source, copy, {
     targetIsZero: true,
     verify,
+    writeBehind: durable,
+    detectZeros: detectZeros ? "always" : "auto",
     ...(signal ? { signal } : {}),
     ...(onProgress ? { onProgress } : {}),
   });

@@ -12,10 +12,11 @@ const MIB = 1 << 20;
 const nameless = libc() !== null;
 
 describe.each([
-  ["without a name until then", true],
-  ["under a hidden name until then", false],
-])("a staged file %s", (_name, native) => {
-  const stage = (path: string, options = {}) => createStaged(path, { native, ...options });
+  ["without a name until then", { native: true }],
+  ["under a hidden name until then", { native: false }],
+  ["and not waited for until it is on the disk", { durable: false }],
+])("a staged file %s", (_name, how) => {
+  const stage = (path: string, options = {}) => createStaged(path, { ...how, ...options });
 
   test("appears at commit with all its bytes, and alone", async () => {
     const folder = tempDir();

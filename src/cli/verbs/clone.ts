@@ -13,6 +13,7 @@ interface Flags extends DiskFlags {
   mode: string;
   newIds?: boolean;
   verify?: boolean;
+  sync: boolean;
   count?: string;
   force?: boolean;
   dryRun?: boolean;
@@ -33,6 +34,7 @@ export default function clone(command: Command): void {
     .option("--verify", "read both again and compare, before new identities are given")
     .option("--count <n>", "make n clones, {} in the target's name is 1 to n")
     .option("--force", "replace an existing file in one step, or write into an existing disk")
+    .option("--no-sync", "return before the copy is on the disk, as cp does: a power cut soon after may lose it")
     .option("--dry-run", "tell what would be done")
     .action((source: string, target: string, flags: Flags) => run(source, target, flags));
 }
@@ -68,7 +70,17 @@ async function cloneTo(
   const { force = false, verify = false, dryRun = false } = flags;
   const newIds = flags.newIds ? { newIds: randomBytes } : {};
   return withProgress(`clone ${target}`, flags, (report) =>
-    copyDisk(disk, target, { mode, force, verify, dryRun, signal, ...newIds, ...diskContext(), ...report }),
+    copyDisk(disk, target, {
+      mode,
+      force,
+      verify,
+      dryRun,
+      durable: flags.sync,
+      signal,
+      ...newIds,
+      ...diskContext(),
+      ...report,
+    }),
   );
 }
 

@@ -14,6 +14,7 @@ interface Flags extends DiskFlags {
   backing?: string;
   force?: boolean;
   verify?: boolean;
+  sync: boolean;
   dryRun?: boolean;
   json?: boolean;
 }
@@ -33,6 +34,7 @@ export default function convert(command: Command): void {
       "replace an existing file, or write into an existing disk; what lies behind the source's size stays",
     )
     .option("--verify", "read both again and compare")
+    .option("--no-sync", "return before the copy is on the disk, as cp does: a power cut soon after may lose it")
     .option("--dry-run", "tell what would be done")
     .action((source: string, target: string, flags: Flags) => run(source, target, flags));
 }
@@ -42,7 +44,16 @@ async function run(source: string, target: string, flags: Flags): Promise<void> 
   const { outputFormat, force = false, verify = false, dryRun = false } = flags;
   const { copyDisk } = await import("../../stack/copy-disk.js");
   const format = outputFormat === undefined ? {} : { format: outputFormat };
-  const options = { mode: "full", force, verify, dryRun, ...format, ...diskContext() } as const;
+  const options = {
+    mode: "full",
+    force,
+    verify,
+    dryRun,
+    durable: flags.sync,
+    detectZeros: true,
+    ...format,
+    ...diskContext(),
+  } as const;
   const result = await withDisk(source, flags, (disk) =>
     interruptible((signal) =>
       withProgress("convert", flags, (report) => copyDisk(disk, target, { ...options, signal, ...report })),
