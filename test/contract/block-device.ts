@@ -104,14 +104,17 @@ function describeReading(open: Open, { size, blockSize, unit }: Shape, refusesAf
     expect(around.subarray(1, size + 1).every((byte) => byte === 0)).toBe(true);
   });
 
-  test.each([
+  test.each<[string, number, number]>([
     ["before the start", -blockSize, blockSize],
     ["at the end", size, blockSize],
     ["across the end", size - blockSize, 2 * blockSize],
     ["far behind the end", 2 ** 53 - 1 - ((2 ** 53 - 1) % blockSize), blockSize],
     ["at no number", Number.NaN, blockSize],
     ...(blockSize > 1
-      ? [["off its blocks", 1, blockSize] as const, ["of half a block", 0, blockSize / 2] as const]
+      ? ([
+          ["off its blocks", 1, blockSize],
+          ["of half a block", 0, blockSize / 2],
+        ] satisfies [string, number, number][])
       : []),
   ])("refuses a request %s", async (_where, offset, length) => {
     const device = await open();
