@@ -17,8 +17,9 @@ import { printScript } from "#src/partitions/script/sfdisk-script.js";
 import { toSfdiskJson } from "#src/partitions/sfdisk-json.js";
 import { type PartitionTable, readPartitionTable } from "#src/partitions/table.js";
 import { writePlan } from "#src/partitions/write.js";
+import { tryAllCuts } from "../partitions/cuts.js";
 import { FIXTURES, fixture } from "../partitions/fixtures.js";
-import { MIB, meaning, seededRandom, sparseDevice } from "../partitions/support.js";
+import { disk, MIB, meaning, seededRandom, sparseDevice } from "../partitions/support.js";
 
 type Change =
   | { kind: "add"; size: number; logical: boolean; name: string; number: number | undefined }
@@ -110,6 +111,28 @@ test("any sequence of changes gives the table that was planned, sound and conver
         expect(planApply(device, table, parseLayout(text), random).steps).toEqual([]);
     }),
     { numRuns: 60 },
+  );
+});
+
+test("any sequence of changes shows the old table or the new one after every sector", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom("gpt", "mbr"), fc.array(change, { maxLength: 12 }), async (format, changes) => {
+      const { bytes, device } = disk(64 * MIB);
+      const random = seededRandom();
+      await writePlan(device, planInit(device, null, { format }, random));
+      for (const wanted of changes) {
+        let planned: TablePlan;
+        try {
+          planned = plan((await readPartitionTable(device))!, wanted, random);
+        } catch (error) {
+          if (!(error instanceof DiskError)) throw error;
+          continue;
+        }
+        await tryAllCuts(bytes, planned, "but where the extended partition begins");
+        await writePlan(device, planned);
+      }
+    }),
+    { numRuns: 10 },
   );
 });
 
