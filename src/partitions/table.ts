@@ -2,6 +2,7 @@
  * The nouns of partitioning: a table and its partitions, in bytes, whatever the disk's format of table is.
  * A table is a value: it is read from a disk, changed by a plan (`plan.ts`), and never changed in place.
  */
+import { byteGranular } from "../block/aligned.js";
 import type { BlockDevice } from "../block/device.js";
 import { slice } from "../block/slice.js";
 import { DiskError } from "../errors.js";
@@ -134,5 +135,7 @@ export function openPartition(device: BlockDevice, table: PartitionTable, number
     const text = `Cannot open ${label}: it ends at byte ${offset + size}, the disk has ${device.size}`;
     throw new DiskError("CORRUPT", text, { details: { number, offset, size } });
   }
-  return slice(device, offset, size, { label });
+  // A partition need not begin on a block of the device: 512-byte sectors on 4096-byte blocks.
+  const aligned = offset % device.blockSize === 0 && size % device.blockSize === 0;
+  return slice(aligned ? device : byteGranular(device), offset, size, { label });
 }

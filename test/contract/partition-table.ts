@@ -161,6 +161,15 @@ export function describePartitionTable(format: TableFormat): void {
       const places = (table: Awaited<ReturnType<typeof readPartitionTable>>) =>
         table!.partitions.map(({ offset, size }) => [offset, size]);
       expect(places(await readPartitionTable(device))).toEqual(places(await source.table()));
+      await writePlan(
+        device,
+        planAdd((await readPartitionTable(device))!, { start: 10 * MIB + 512, size: 1536 }, seededRandom(3)),
+      );
+      const part = openPartition(device, (await readPartitionTable(device))!, 3);
+      await part.write(512, new Uint8Array(512).fill(9));
+      expect(bytes[10 * MIB + 1023]).toBe(0);
+      expect(bytes[10 * MIB + 1024]).toBe(9);
+      expect(bytes[10 * MIB + 1536]).toBe(0);
     });
 
     test("a read-only disk is refused before anything is written", async () => {

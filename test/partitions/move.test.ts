@@ -1,6 +1,7 @@
 /** A move survives a cut at any write and at any step of its journal, forward and back, with overlap and without. */
 import { describe, expect, it } from "vitest";
 import { type BlockDevice, defineDevice } from "#src/block/device.js";
+import { memoryDevice } from "#src/block/memory.js";
 import { planMove } from "#src/partitions/changes/move.js";
 import type { MoveJournal, MoveState } from "#src/partitions/move/journal.js";
 import { resumeMove, rollBackMove, runMove } from "#src/partitions/move/run.js";
@@ -280,6 +281,27 @@ async function expectMoved(
   expect(same(data, wanted)).toBe(true);
   for (const [other, kept] of others) expect(same((await contents(bytes, other)).data, kept)).toBe(true);
 }
+
+it("moves between sectors of a device with larger blocks", async () => {
+  const example = {
+    what: "",
+    format: "gpt",
+    requests: [{ start: MIB, size: 12 * MIB }],
+    number: 1,
+    to: MIB + 512,
+  } as const;
+  const { made, wanted } = await prepare(example);
+  const device = memoryDevice(made.bytes, { label: "a.dsk", blockSize: 4096 });
+  const held = { state: null as MoveState | null, bytes: new Uint8Array() };
+  const journal = memoryJournal(new Power(Number.POSITIVE_INFINITY), held);
+  for (const to of [MIB + 512, 18 * MIB + 1024, 8 * MIB + 512]) {
+    const read = async () => (await readPartitionTable(device))!;
+    await runMove(device, planMove(await read(), 1, to), read, journal);
+    const moved = await contents(made.bytes, 1);
+    expect(moved.offset).toBe(to);
+    expect(same(moved.data, wanted)).toBe(true);
+  }
+});
 
 describe("where a partition may be moved", () => {
   it("refuses a place that is used, outside, or between two sectors", async () => {

@@ -12,6 +12,7 @@
  * The table shows the old place until all bytes are at the new one. After a cut, `resume` goes on and `rollback` goes back.
  */
 
+import { byteGranular } from "../../block/aligned.js";
 import { copyDevice } from "../../block/copy.js";
 import type { BlockDevice } from "../../block/device.js";
 import { crc32 } from "../../bytes/checksum.js";
@@ -39,12 +40,13 @@ type ReadTable = () => Promise<PartitionTable>;
 
 /** Starts and finishes a move. `plan` was made from the disk's present table. */
 export async function runMove(
-  device: BlockDevice,
+  disk: BlockDevice,
   plan: MovePlan,
   readTable: ReadTable,
   journal: MoveJournal,
   options: MoveOptions = {},
 ): Promise<void> {
+  const device = byteGranular(disk);
   if (plan.from === plan.to) return writePlan(device, plan.table);
   const { number, from, to, size } = plan;
   const distance = Math.abs(from - to);
@@ -72,12 +74,13 @@ export async function runMove(
 
 /** Goes on with what the journal tells. Throws `DENIED` when the disk's table is not the one of the journal. */
 export async function resumeMove(
-  device: BlockDevice,
+  disk: BlockDevice,
   state: MoveState,
   readTable: ReadTable,
   journal: MoveJournal,
   options: MoveOptions = {},
 ): Promise<void> {
+  const device = byteGranular(disk);
   checkSameDisk(device, await readTable(), state, journal);
   const forward: MoveState = state.direction === "forward" ? state : { ...state, direction: "forward", kept: null };
   if (state.direction === "back" && state.kept !== null) {
@@ -91,12 +94,13 @@ export async function resumeMove(
 
 /** Brings all bytes and the table back to where they were. */
 export async function rollBackMove(
-  device: BlockDevice,
+  disk: BlockDevice,
   state: MoveState,
   readTable: ReadTable,
   journal: MoveJournal,
   options: MoveOptions = {},
 ): Promise<void> {
+  const device = byteGranular(disk);
   const table = await readTable();
   const at = checkSameDisk(device, table, state, journal);
   if (at === state.to) await clearTheWay(device, planMove(table, state.number, state.from));
