@@ -1,5 +1,5 @@
 /** GUID partition table (UEFI 2.10, chapter 5), for logical sectors of 512 and 4096 bytes. Does not support entry arrays above 384 KiB. */
-import { randomGuid, ZERO_GUID } from "../../bytes/guid.js";
+import { randomGuid } from "../../bytes/guid.js";
 import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
 import type { EmptyTableOptions, TableFormat } from "../registry.js";
@@ -33,33 +33,20 @@ function emptyGpt({ device, size, sectorSize, id }: EmptyTableOptions): GptTable
       `Cannot make a GPT on ${device}: it has ${formatSize(size)}, at least ${formatSize(least)} are needed`,
     );
   }
-  const header = GPT_HEADER.encode({
-    revision: REVISION_1_0,
-    headerSize: GPT_HEADER.size,
-    headerCrc32: 0,
-    myLba: 1,
-    alternateLba: lastLba,
-    firstUsableLba,
-    lastUsableLba: backupEntriesLba - 1,
-    diskGuid: id || ZERO_GUID,
-    entriesLba: 2,
-    entryCount: ENTRY_COUNT,
-    entrySize: ENTRY_SIZE,
-    entriesCrc32: 0,
-  });
+  const lastUsableLba = backupEntriesLba - 1;
   return {
     label: "gpt",
     device,
-    id: id || ZERO_GUID,
+    id,
     sectorSize,
     size,
     firstUsableLba,
-    lastUsableLba: backupEntriesLba - 1,
+    lastUsableLba,
     partitions: [],
     problems: [],
     onDisk: {
       bootSector: new Uint8Array(512),
-      header,
+      header: emptyHeader(id, firstUsableLba, lastUsableLba, lastLba),
       entrySize: ENTRY_SIZE,
       entryCount: ENTRY_COUNT,
       entries: new Uint8Array(ENTRY_COUNT * ENTRY_SIZE),
@@ -70,4 +57,27 @@ function emptyGpt({ device, size, sectorSize, id }: EmptyTableOptions): GptTable
       backupGood: false,
     },
   };
+}
+
+/** What every header begins with; the writer fills in what differs between the copies. */
+function emptyHeader(
+  diskGuid: string,
+  firstUsableLba: number,
+  lastUsableLba: number,
+  alternateLba: number,
+): Uint8Array {
+  return GPT_HEADER.encode({
+    revision: REVISION_1_0,
+    headerSize: GPT_HEADER.size,
+    headerCrc32: 0,
+    myLba: 1,
+    alternateLba,
+    firstUsableLba,
+    lastUsableLba,
+    diskGuid,
+    entriesLba: 2,
+    entryCount: ENTRY_COUNT,
+    entrySize: ENTRY_SIZE,
+    entriesCrc32: 0,
+  });
 }
