@@ -6,7 +6,7 @@
  * Not: file systems over several devices, checksums other than CRC-32C and SHA-256.
  */
 import type { BlockDevice } from "../block/device.js";
-import { crc32c } from "../bytes/checksum.js";
+import { crc32c } from "../bytes/crc32c.js";
 import { bytes, count64, magic, reserved, u8, u16, u32, u64 } from "../bytes/field-types.js";
 import { randomUuid, ZERO_GUID } from "../bytes/guid.js";
 import { at, type Decoded, layout } from "../bytes/layout.js";

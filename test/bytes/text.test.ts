@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { alignDown, alignUp, isZero } from "#src/bytes/align.js";
 import { bit, bits } from "#src/bytes/bits.js";
-import { crc32, crc32c } from "#src/bytes/checksum.js";
+import { crc32 } from "#src/bytes/checksum.js";
+import { crc32c } from "#src/bytes/crc32c.js";
 import {
   formatGuid,
   formatUuid,

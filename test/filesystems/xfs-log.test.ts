@@ -5,7 +5,7 @@ import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import type { BlockDevice } from "#src/block/device.js";
 import { openFileDevice } from "#src/block/file.js";
-import { crc32c } from "#src/bytes/checksum.js";
+import { crc32c } from "#src/bytes/crc32c.js";
 import { ZERO_GUID } from "#src/bytes/guid.js";
 import { newFilesystemId } from "#src/filesystems/identify.js";
 import { readXfsSuperblock } from "#src/filesystems/xfs/identify.js";

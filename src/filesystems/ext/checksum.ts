@@ -1,5 +1,5 @@
 /** The two checksums of ext that a new UUID touches. Both are "raw": no inversion at the end, and they begin with all ones. */
-import { crc32c } from "../../bytes/checksum.js";
+import { crc32c } from "../../bytes/crc32c.js";
 import { parseUuid } from "../../bytes/guid.js";
 import { EXT_SUPERBLOCK } from "./layout.js";
 

@@ -9,7 +9,7 @@
  * Not supported: logs written by 32-bit kernels, whose CRC covers four bytes less of the header.
  */
 import type { BlockDevice } from "../../block/device.js";
-import { crc32c } from "../../bytes/checksum.js";
+import { crc32c } from "../../bytes/crc32c.js";
 import { parseUuid } from "../../bytes/guid.js";
 import { patchFields } from "../field-types.js";
 import { readAt } from "../filesystem.js";

@@ -9,7 +9,7 @@
  * Not supported: an external log, a log that waits to be replayed (it holds an old superblock), realtime groups, features we do not know.
  */
 import type { BlockDevice } from "../../block/device.js";
-import { crc32c } from "../../bytes/checksum.js";
+import { crc32c } from "../../bytes/crc32c.js";
 import { randomUuid, ZERO_GUID } from "../../bytes/guid.js";
 import { DiskError } from "../../errors.js";
 import { patchFields } from "../field-types.js";
