@@ -1,11 +1,10 @@
 /** From the words of the command line to one verb's action, and from its outcome to an exit code. */
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-import { reportError } from "./report.js";
 
 /** Runs the command line and sets `process.exitCode`. Never throws. */
 export async function main(argv: readonly string[]): Promise<void> {
-  if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-V")) {
+  if (argv.length === 1 && asksVersion(argv[0]!)) {
     process.stdout.write(`${packageVersion()}\n`); // before anything is loaded: scripts ask this often
     return;
   }
@@ -14,8 +13,12 @@ export async function main(argv: readonly string[]): Promise<void> {
     const program = await programFor(argv);
     await program.parseAsync(argv, { from: "user" });
   } catch (error) {
-    process.exitCode = reportError(error, argv);
+    process.exitCode = (await import("./report.js")).reportError(error, argv);
   }
+}
+
+function asksVersion(word: string): boolean {
+  return word === "--version" || word === "-V";
 }
 
 /** Whoever read our output (`xvd map … | head`) has seen enough; any other failure of stdout is one. */
@@ -27,12 +30,13 @@ function endQuietly(error: NodeJS.ErrnoException): never {
 /** The commander program with the one verb that `argv` names, or with all verbs' names when it asks for help. */
 export async function programFor(argv: readonly string[]): Promise<Command> {
   const [{ Command }, { findVerb, GROUPS }] = await Promise.all([import("commander"), import("./registry.js")]);
-  const program = new Command("xvd").version(packageVersion(), "-V, --version").exitOverride();
+  const program = new Command("xvd").exitOverride();
   program.configureOutput({ writeErr: () => {} }); // wrong usage is reported in our own form, once
   const [first = "", second = ""] = argv.filter((word) => !word.startsWith("-"));
   const group = Object.hasOwn(GROUPS, first);
   const name = group ? `${first} ${second}` : first;
   const entry = findVerb(name);
+  if (!entry || argv.some(asksVersion)) program.version(packageVersion(), "-V, --version");
   if (!entry) return (await import("./help.js")).helpProgram(program, first, group);
 
   const parent = group ? program.command(first).description(GROUPS[first]!).exitOverride() : program;

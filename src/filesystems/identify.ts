@@ -24,6 +24,7 @@ export async function newFilesystemId(device: BlockDevice, random: Random): Prom
 async function findFilesystem(
   device: BlockDevice,
 ): Promise<{ driver: FilesystemDriver; filesystem: Filesystem } | null> {
+  if (await isEmpty(device)) return null;
   const head = (await readAt(device, 0, Math.min(HEAD, device.size))) ?? new Uint8Array();
   for (const kind of FILESYSTEMS) {
     if (!(await hasSignature(device, head, kind.signatures))) continue;
@@ -33,6 +34,17 @@ async function findFilesystem(
   }
   return null;
 }
+
+/** Nothing is stored where signatures lie: so it is for most partitions of a new sparse disk, and one question tells it. */
+async function isEmpty(device: BlockDevice): Promise<boolean> {
+  const length = Math.min(SIGNATURES_END, device.size);
+  for await (const extent of device.extents(0, length)) return extent.zero && extent.length === length;
+  return true;
+}
+
+const SIGNATURES_END = Math.max(
+  ...FILESYSTEMS.flatMap(({ signatures }) => signatures.map(([offset, text]) => offset + text.length)),
+);
 
 /** Read at once; most signatures lie here. */
 const HEAD = 4096;

@@ -85,17 +85,18 @@ export function errnoError(result: number, call: string): NodeJS.ErrnoException 
 }
 
 /**
- * koffi's entry file parses the ELF header of Node to find its binary, which takes twice as long as loading it.
- * So the binary is asked for where npm puts it; any other place is koffi's own business.
+ * koffi's entry file parses the ELF header of Node to find its binary, and asking for its package reads more than the
+ * binary itself. So the binary is asked for where npm puts it, then beside koffi; any other place is koffi's own business.
  */
 function loadKoffi(): Koffi {
-  const require = createRequire(import.meta.url);
-  try {
-    const beside = createRequire(require.resolve("koffi"));
-    return beside(`@koromix/koffi-linux-${arch()}/linux_${arch()}/koffi.node`) as Koffi;
-  } catch {
-    return require("koffi") as Koffi;
+  const load = createRequire(import.meta.url);
+  const binary = `@koromix/koffi-linux-${arch()}/linux_${arch()}/koffi.node`;
+  for (const find of [() => binary, () => load.resolve(binary, { paths: [load.resolve("koffi")] })]) {
+    try {
+      return load(find()) as Koffi;
+    } catch {} // not there
   }
+  return load("koffi") as Koffi;
 }
 
 function bind(koffi: Koffi): Libc {

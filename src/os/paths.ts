@@ -1,6 +1,5 @@
 /** Names in the file system: what is there, and a scratch file that goes away. */
-import { accessSync, constants, existsSync, mkdtempSync, realpathSync, rmSync, statSync } from "node:fs";
-import { truncate, writeFile } from "node:fs/promises";
+import { accessSync, constants, existsSync, mkdtempSync, promises, realpathSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fromErrno } from "../errors.js";
 
@@ -49,8 +48,8 @@ export async function withScratchFile<T>(folder: string, size: number, work: (pa
   try {
     own = mkdtempSync(join(folder, ".xvd-"));
     const path = join(own, "scratch");
-    await writeFile(path, "", { mode: 0o600 });
-    await truncate(path, size);
+    await promises.writeFile(path, "", { mode: 0o600 });
+    await promises.truncate(path, size);
     return await work(path);
   } catch (error) {
     throw fromErrno(`use a scratch file in "${folder}"`, error);

@@ -45,6 +45,7 @@ function labelOf({ number, name }: Partition): string {
 
 /** Names come from the disk: control characters must not reach the terminal. */
 export function printable(text: string): string {
+  if (/^[ -~]*$/.test(text)) return text; // most are: making the sets below takes longer than the rest of a listing
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "�");
 }
 
