@@ -4,7 +4,7 @@
  * Why: docs/decisions/0006-the-command-line-is-bundled.md. The library, worker threads and tests use dist/ as tsc left it.
  */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,9 @@ import { rolldown } from "rolldown";
 
 const HERE = fileURLToPath(new URL("./", import.meta.url));
 const DIST = join(HERE, "../dist");
-const OUT = join(DIST, "xvd");
+const IN_USE = join(DIST, "xvd");
+/** Filled first, then put in the place of the one in use: commands that run meanwhile find the one or the other. */
+const OUT = join(DIST, `xvd-${process.pid}`);
 
 /** Modules that lead to all that `xvd part list` needs; what they import comes with them. */
 const COMMON =
@@ -46,7 +48,6 @@ const noSubprograms = {
 };
 
 async function bundle() {
-  rmSync(OUT, { recursive: true, force: true });
   const build = await rolldown({
     input: { main: join(DIST, "cli/main.js") },
     platform: "node",
@@ -88,22 +89,36 @@ function asFunction(code) {
   return `(function (exports, require, module, __filename, __dirname) { ${ascii}\n})`;
 }
 
+const RUN = "require(process.argv[1]).main(process.argv.slice(2))";
+
 /** Leaves the bytecode of all that listing a disk runs, for the Node that runs this. */
 function writeBytecode() {
   const folder = mkdtempSync(join(tmpdir(), "xvd-build-"));
   try {
     const disk = join(folder, "small.dsk");
     const run = (...args) => execFileSync(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
-    const xvd = (...args) => run(join(HERE, "../bin/xvd.js"), ...args);
+    const xvd = (...args) => run("-e", RUN, join(OUT, "main.cjs"), ...args);
     xvd("create", disk, "8M");
     xvd("part", "init", disk, "gpt");
     xvd("part", "add", disk, "--size", "1M");
-    run(join(HERE, "write-bytecode.cjs"), disk);
+    run(join(HERE, "write-bytecode.cjs"), OUT, disk);
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-await bundle();
-prepareCommon();
-writeBytecode();
+function replaceOld() {
+  const old = `${OUT}-old`;
+  if (existsSync(IN_USE)) renameSync(IN_USE, old);
+  renameSync(OUT, IN_USE);
+  rmSync(old, { recursive: true, force: true });
+}
+
+try {
+  await bundle();
+  prepareCommon();
+  writeBytecode();
+  replaceOld();
+} finally {
+  rmSync(OUT, { recursive: true, force: true });
+}
