@@ -12,6 +12,7 @@ import type { Random } from "../filesystems/filesystem.js";
 import { chooseFormat } from "../formats/registry.js";
 import { leadsTo, mayBeDisk, pathKind } from "../os/paths.js";
 import { createStaged } from "../os/staged.js";
+import { refuseCutMove } from "./cut-move.js";
 import { type OpenDisk, type OpenDiskOptions, openDiskStack } from "./disk.js";
 import { parseDiskName } from "./disk-name.js";
 import { type IdChange, renewIds } from "./new-ids.js";
@@ -114,6 +115,7 @@ function refuseExisting(path: string, source: OpenDisk, { force = false }: CopyD
     throw new DiskError("DENIED", `Cannot create "${path}": it exists already, allowed with --force`, {
       details: { path, exists: true },
     });
+  if (kind === "file") refuseCutMove(path, `replace ${JSON.stringify(path)}`);
   if (kind === "file" && source.file && leadsTo(path, source.file.file.identity))
     throw new DiskError("DENIED", `Cannot copy ${source.device.label} to "${path}": they are the same file`);
 }

@@ -17,6 +17,8 @@ export interface OpenDiskOptions {
   readonly format?: string;
   /** Read although somebody else writes. */
   readonly forceShare?: boolean;
+  /** Open for writing although a partition's move was cut: to finish it. */
+  readonly moving?: boolean;
   /** Follow files that an image names. Raw images name none. */
   readonly allowBacking?: boolean;
   /** Needed for `dom:` names. */

@@ -8,6 +8,8 @@ export async function openImage(
   options: OpenDiskOptions,
 ): Promise<Pick<OpenDisk, "whole" | "format" | "file">> {
   const { writable = false, forceShare = false } = options;
+  if (writable && !options.moving)
+    (await import("./cut-move.js")).refuseCutMove(path, `open ${JSON.stringify(path)} for writing`);
   const { format, unsure } = chooseFormat(path, options.format);
   const file = await openFileDevice(path, { writable, forceShare: forceShare && !writable });
   try {

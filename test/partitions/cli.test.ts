@@ -239,11 +239,23 @@ describe("xvd part move", () => {
     "killed in the middle, nothing else touches the table, and %s loses no byte",
     async (way) => {
       const disk = await killedMove(`${way}.dsk`);
+      if (way === "resume") await world.xvd("create", "spare.dsk", "1M");
       const journal = world.path(`${disk}.xvd-move`);
       expect(await world.run(["part", "add", disk, "--size", "1M"])).toMatchObject({
         code: 1,
-        stderr: expect.stringMatching(/a move was cut .*--resume or --rollback/),
+        stderr: expect.stringMatching(/a move of one of its partitions was cut .*--resume' or '--rollback'/),
       });
+      for (const args of [
+        ["io", disk, "-c", "write 0 512"],
+        ["resize", disk, "+1M"],
+        ["mkfs", `${disk}#p1`, "ext2", "--force"],
+        ["create", disk, "1M", "--force"],
+        ["clone", "spare.dsk", disk, "--force"],
+      ])
+        expect({ args, ...(await world.run(args)) }).toMatchObject({
+          code: 1,
+          stderr: expect.stringMatching(/was cut/),
+        });
       expect(await world.run(["part", "move", disk, "1", "--start", "9M"])).toMatchObject({
         code: 1,
         stderr: expect.stringMatching(/was cut, --resume/),

@@ -50,6 +50,7 @@ async function run(path: string, sizeText: string, flags: Flags): Promise<void> 
   const preallocation = await preallocationOf(path, flags);
   const { createStaged } = await import("../../os/staged.js");
   const { fileDevice } = await import("../../block/file.js");
+  if (flags.force) (await import("../../stack/cut-move.js")).refuseCutMove(path, `replace ${JSON.stringify(path)}`);
   const result = await interruptible(async (signal) => {
     const staged = await createStaged(path, { force: flags.force ?? false });
     try {

@@ -31,11 +31,11 @@ export async function withDisk<T>(
   options: DiskOptions & { writable?: boolean; moving?: boolean },
   use: (device: BlockDevice) => Promise<T>,
 ): Promise<T> {
-  if (options.writable && !options.moving) (await import("./cut-move.js")).refuseCutMove(name);
   const { openDisk } = await import("../../../stack/disk.js");
   const device = await openDisk(name, {
     ...diskContext(),
     writable: options.writable ?? false,
+    moving: options.moving ?? false,
     ...(options.format === undefined ? {} : { format: options.format }),
     ...(options.forceShare ? { forceShare: true } : {}),
   });
