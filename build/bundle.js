@@ -4,7 +4,16 @@
  * Why: docs/decisions/0006-the-command-line-is-bundled.md. The library, worker threads and tests use dist/ as tsc left it.
  */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -51,20 +60,34 @@ async function bundle() {
   const build = await rolldown({
     input: { main: join(DIST, "cli/main.js") },
     platform: "node",
-    external: ["koffi", "fs-extra", "tmp"],
+    external: ["koffi"],
     plugins: [ownPlace, noSubprograms],
     treeshake: { moduleSideEffects: "no-external" },
     checks: { ineffectiveDynamicImport: false }, // an import() within the common file needs no file of its own
   });
-  await build.write({
+  const { output } = await build.write({
     dir: OUT,
     format: "cjs",
     banner: BANNER,
+    dynamicImportInCjs: false,
     comments: { legal: true, annotation: false, jsdoc: false },
     entryFileNames: "[name].cjs",
     chunkFileNames: "[name].cjs",
     codeSplitting: { groups: [{ name: "common", test: COMMON }] },
   });
+  writeLicences(output.flatMap(({ moduleIds = [] }) => moduleIds));
+}
+
+/** The licences of the packages that these modules come from, which their authors ask to keep with every copy. */
+function writeLicences(modules) {
+  const packages = new Set(modules.flatMap((path) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? []));
+  const texts = [...packages].sort().map((folder) => {
+    const { name, version } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+    const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.\w+)?$/i.test(entry));
+    if (!file) throw new Error(`Cannot bundle ${name}: its folder holds no licence`);
+    return `${name} ${version}\n\n${readFileSync(join(folder, file), "utf8").trim()}\n`;
+  });
+  writeFileSync(join(OUT, "LICENSES.txt"), texts.join(`\n${"=".repeat(80)}\n\n`));
 }
 
 /** Puts common.cjs of this folder before the common file, which becomes a script that it can give bytecode to. */
