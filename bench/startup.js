@@ -40,13 +40,19 @@ function listRows(context, { dir, huge }) {
   say(`xvd part list of ${terabytes(huge)} against xvd --version`);
   const disk = join(dir, "listed.dsk");
   partitionedDisk(context, disk, huge);
-  const ms = timeInTurns(
-    { ours: { argv: [node, xvd, "part", "list", disk] }, peer: { argv: [node, xvd, "--version"] } },
-    { env, rounds, batch: 10 },
-  );
   return [
-    {
-      name: `part list, ${terabytes(huge)}, 15 partitions`,
+    ["part list", []],
+    ["part list --json", ["--json"]],
+  ].map(([verb, options]) => {
+    const ms = timeInTurns(
+      {
+        ours: { argv: [node, xvd, "part", "list", disk, ...options] },
+        peer: { argv: [node, xvd, "--version"] },
+      },
+      { env, rounds, batch: 10 },
+    );
+    return {
+      name: `${verb}, ${terabytes(huge)}, 15 partitions`,
       ours: ms.ours,
       peer: ms.peer,
       peerName: "xvd --version",
@@ -54,8 +60,8 @@ function listRows(context, { dir, huge }) {
       better: "lower",
       target: 1,
       slack: 10,
-    },
-  ];
+    };
+  });
 }
 
 function sizeRows(context, { dir, huge }) {
