@@ -1,8 +1,6 @@
 /** GUIDs in UEFI's mixed byte order (first three groups little-endian) and UUIDs in plain order. */
 
 const GUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-/** Position in the text's bytes for each stored byte (UEFI 2.10, appendix A). */
-const MIXED_ORDER = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] as const;
 
 export const ZERO_GUID = "00000000-0000-0000-0000-000000000000";
 
@@ -13,15 +11,21 @@ export function isGuid(text: string): boolean {
 
 /** 16 stored bytes to upper-case text, as sfdisk and sgdisk print it. */
 export function formatGuid(bytes: Uint8Array): string {
-  const plain = new Uint8Array(16);
-  for (const [stored, printed] of MIXED_ORDER.entries()) plain[printed] = bytes[stored]!;
-  return formatUuid(plain).toUpperCase();
+  return formatUuid(swapGroups(bytes)).toUpperCase();
 }
 
 /** Text to 16 stored bytes. Throws `RangeError` on another form. */
 export function parseGuid(text: string): Uint8Array {
-  const plain = parseUuid(text);
-  return Uint8Array.from(MIXED_ORDER, (printed) => plain[printed]!);
+  return swapGroups(parseUuid(text));
+}
+
+/** A copy in the other of the two orders: the first three groups are of 4, 2 and 2 bytes (UEFI 2.10, appendix A). */
+function swapGroups(bytes: Uint8Array): Uint8Array {
+  const swapped = new Uint8Array(bytes); // slice() of a Buffer would be no copy
+  swapped.subarray(0, 4).reverse();
+  swapped.subarray(4, 6).reverse();
+  swapped.subarray(6, 8).reverse();
+  return swapped;
 }
 
 /** 16 bytes in plain order to lower-case text (file system UUIDs). */
