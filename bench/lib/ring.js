@@ -12,7 +12,7 @@ export async function startRing(file) {
   const dom0 = createDomainPages(0, 1 << 20);
   const own = createDomainPages(1, 64 << 20);
   const backend = new Worker(new URL("../../dist/dom0/backend-thread.js", import.meta.url), {
-    workerData: { dom0, vcpu: VCPU },
+    workerData: { dom0, vcpu: VCPU, paths: { run: "/", home: "/" } },
   });
   const view = new DomainView(dom0);
   const rpc = new RpcClient(backend, () => ringDoorbell(view, VCPU));

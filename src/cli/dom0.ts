@@ -1,5 +1,6 @@
 /** What the verbs of domains and devices share: the client of the user's daemon, and lines about devices. */
 import { fileURLToPath } from "node:url";
+import { printable } from "../bytes/printable.js";
 import { formatSize } from "../bytes/size.js";
 import type { AttachedDevice } from "../dom0/api-types.js";
 import { Dom0Client } from "../dom0/client.js";
@@ -20,7 +21,7 @@ export function dom0Client(options: { autostart: boolean }): Dom0Client {
 export function deviceLines(device: AttachedDevice): string[] {
   const whole = `${device.device.padEnd(14)} ${formatSize(device.size).padStart(10)}  ${device.access}  ${device.state.padEnd(10)} ${device.domain}  ${device.disk}`;
   const partitions = device.partitions.map((partition) =>
-    `${partition.device.padEnd(14)} ${formatSize(partition.size).padStart(10)}  ${partition.name}`.trimEnd(),
+    `${partition.device.padEnd(14)} ${formatSize(partition.size).padStart(10)}  ${printable(partition.name)}`.trimEnd(),
   );
   return [whole, ...partitions];
 }

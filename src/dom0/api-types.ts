@@ -20,6 +20,8 @@ export interface AttachedDevice {
   readonly number: number;
   readonly disk: string;
   readonly size: number; // bytes
+  /** Bytes at the disk's end that fill no sector: the guest does not see them. */
+  readonly "hidden-bytes": number;
   readonly access: "rw" | "ro";
   /** The state of both ends, or `frontend/backend` where they differ. */
   readonly state: string;

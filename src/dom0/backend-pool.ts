@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
+import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlkbackDataPlane, DiskFacts, RingKeys, VbdId } from "../xen/blkback.js";
 import type { VbdStatistics } from "../xen/blkback-queue.js";
 import { type DomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
@@ -28,6 +29,7 @@ interface ServedVbd {
 
 export interface BackendPoolOptions {
   readonly dom0: Required<DomainPages>;
+  readonly paths: XvdPaths;
   /** The shared memory of a domain, to hand to the thread that maps its grants. */
   pagesOf(domid: number): DomainPages | undefined;
   onError(message: string): void;
@@ -109,7 +111,7 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
 
   #startThread(): BackendThread {
     const vcpu = FIRST_VCPU + this.#threads.length;
-    const workerData: BackendThreadData = { dom0: this.#options.dom0, vcpu };
+    const workerData: BackendThreadData = { dom0: this.#options.dom0, vcpu, paths: this.#options.paths };
     const worker = new Worker(new URL("./backend-thread.js", import.meta.url), { workerData, name: `blkback-${vcpu}` });
     const rpc = new RpcClient(worker, () => ringDoorbell(this.#dom0, vcpu));
     const thread: BackendThread = { worker, rpc, vbds: 0 };

@@ -4,6 +4,8 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import type { BlockDevice } from "../block/device.js";
+import { DiskError } from "../errors.js";
+import type { XvdPaths } from "../os/xvd-paths.js";
 import { openDisk } from "../stack/disk.js";
 import type { DiskFacts, RingKeys, VbdId } from "../xen/blkback.js";
 import { BlkbackQueue, type VbdStatistics } from "../xen/blkback-queue.js";
@@ -16,6 +18,8 @@ import { type RpcMethods, RpcServer } from "./thread-rpc.js";
 export interface BackendThreadData {
   readonly dom0: DomainPages;
   readonly vcpu: number;
+  /** For disks that are devices of other domains. */
+  readonly paths: XvdPaths;
 }
 
 export interface OpenParams {
@@ -30,7 +34,7 @@ interface Vbd {
   queue: BlkbackQueue | undefined;
 }
 
-const { dom0, vcpu } = workerData as BackendThreadData;
+const { dom0, vcpu, paths } = workerData as BackendThreadData;
 const platform = simulatedPlatform(dom0, vcpu);
 const loop = new VcpuLoop(platform.vcpu, { blocking: true, takeMessages: () => rpc.takeMessages() });
 const vbds = new Map<string, Vbd>();
@@ -38,8 +42,8 @@ const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 
 const methods: RpcMethods = {
   async open({ id, target, writable }: OpenParams): Promise<DiskFacts> {
-    const device = await openDisk(target, { writable });
-    const facts = factsOf(device, writable);
+    const device = await openDisk(target, { writable, paths });
+    const facts = await factsOrClose(device, writable);
     vbds.set(key(id), { device, facts, queue: undefined });
     return facts;
   },
@@ -90,14 +94,24 @@ async function disconnect(vbd: Vbd | undefined): Promise<void> {
   loop.remove(queue);
 }
 
-function factsOf(device: BlockDevice, writable: boolean): DiskFacts {
+async function factsOrClose(device: BlockDevice, writable: boolean): Promise<DiskFacts> {
   const sectorSize = device.blockSize > 512 ? 4096 : 512;
+  if (device.size < sectorSize) {
+    await device.close();
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot attach ${device.label}: it has ${device.size} bytes, allowed is at least one sector of ${sectorSize}`,
+    );
+  }
+  const hiddenBytes = device.size % sectorSize;
+  const changeable = writable && device.writable;
   return {
-    size: device.size - (device.size % sectorSize), // a guest sees whole sectors
+    size: device.size - hiddenBytes,
+    hiddenBytes,
     sectorSize,
     physicalSectorSize: sectorSize,
-    writable: writable && device.writable,
-    canDiscard: writable && device.writable,
+    writable: changeable,
+    canDiscard: changeable,
     discardGranularity: Math.max(sectorSize, 4096),
   };
 }

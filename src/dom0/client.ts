@@ -14,6 +14,8 @@ export interface Dom0ClientOptions {
 }
 
 const START_TIMEOUT_MS = 20_000;
+const GET_TIMEOUT_MS = 10_000;
+const CHANGE_TIMEOUT_MS = 60_000;
 
 export class Dom0Client {
   readonly #paths: XvdPaths;
@@ -45,7 +47,10 @@ export class Dom0Client {
       );
     const { ensurePrivateDir } = await import("../os/trees.js");
     ensurePrivateDir(this.#paths.home);
-    const child = startDetached(this.#daemonCommand, logFile(this.#paths));
+    const child = startDetached(this.#daemonCommand, logFile(this.#paths), {
+      XVD_HOME: this.#paths.home, // absolute: it works in another folder
+      XVD_RUN: this.#paths.run,
+    });
     for (let waited = 0; waited < START_TIMEOUT_MS; waited += 25) {
       const status = await this.status();
       if (status) return status;
@@ -118,6 +123,10 @@ export class Dom0Client {
             else reject(revivedError(document.error!));
           });
         },
+      );
+      // An attach takes up to 30 s to give up, everything else less.
+      call.setTimeout(method === "GET" ? GET_TIMEOUT_MS : CHANGE_TIMEOUT_MS, () =>
+        call.destroy(new Error("it does not answer")),
       );
       call.on("error", (error: NodeJS.ErrnoException) => reject(notRunning(this.#paths, error)));
       call.end(body === undefined ? undefined : JSON.stringify(body));

@@ -55,7 +55,7 @@ async function run(options: DaemonOptions, release: () => Promise<void>): Promis
   removeTree(controlSocket(paths));
   const record = () => writeRecord(options, host);
   const host: Host = await Host.start({
-    run: paths.run,
+    paths,
     ensureDir: ensurePrivateDir,
     removeDir: removeTree,
     onError: log,

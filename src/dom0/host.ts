@@ -4,6 +4,7 @@
  * the guest's blkfront grants a ring -> blkback maps it -> both Connected -> the guest offers its sockets.
  */
 import { DiskError } from "../errors.js";
+import type { XvdPaths } from "../os/xvd-paths.js";
 import { Blkback } from "../xen/blkback.js";
 import { stateName } from "../xen/blkif/keys.js";
 import { parseVdev, type Vdev, xvdDisk } from "../xen/blkif/vdev.js";
@@ -18,8 +19,8 @@ import { BackendPool } from "./backend-pool.js";
 import { Guest } from "./guest.js";
 
 export interface HostOptions {
-  /** Folder for the sockets of this run. */
-  readonly run: string;
+  /** Where this run's sockets are, and where names of disks are looked up. */
+  readonly paths: XvdPaths;
   readonly timeoutMs?: number;
   /** Makes a folder for its owner alone. */
   ensureDir(path: string): void;
@@ -69,6 +70,7 @@ export class Host {
     const onError = options.onError;
     this.#pool = new BackendPool({
       dom0: this.#dom0Pages,
+      paths: options.paths,
       pagesOf: (domid) => this.#guests.get(domid)?.pages,
       onError,
     });
@@ -230,7 +232,7 @@ export class Host {
   }
 
   #domainDir(name: string): string {
-    return `${this.#options.run}/domains/${name}`;
+    return `${this.#options.paths.run}/domains/${name}`;
   }
 
   #guest(which: string, verb: string): Guest {
@@ -265,8 +267,12 @@ export class Host {
         .map(([devid, vbd]) => ({ guest, devid, vbd })),
     );
     // A bare device name means Domain-0's when several domains have one.
-    const chosen = found.length > 1 ? found.filter(({ guest }) => guest.domid === 0) : found;
+    const chosen = found.length > 1 && !which.startsWith("/") ? found.filter(({ guest }) => guest.domid === 0) : found;
     if (chosen.length === 1) return chosen[0]!;
+    if (found.length > 1 && new Set(found.map(({ guest }) => guest)).size < found.length) {
+      const devices = found.map(({ guest, vbd }) => `${guest.name}/${vbd.vdev.name}`).join(", ");
+      throw new DiskError("DENIED", `Cannot detach ${which}: it is attached as ${devices}, name one of them`);
+    }
     if (found.length === 0)
       throw new DiskError(
         "NOT_FOUND",
@@ -307,6 +313,7 @@ export class Host {
       number: devid,
       disk: vbd.disk,
       size: info?.size ?? this.#pool.facts(id)?.size ?? 0,
+      "hidden-bytes": this.#pool.facts(id)?.hiddenBytes ?? 0,
       access: vbd.access,
       state: frontend === backend ? stateName(backend) : `${stateName(frontend)}/${stateName(backend)}`,
       "frontend-state": frontend,

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync, statSync } from "node:fs";
 import { fromErrno } from "../errors.js";
+import { environment } from "./this-process.js";
 
 const MAX_LOG = 1 << 20;
 
@@ -11,8 +12,12 @@ export interface BackgroundProgram {
   exited(): boolean;
 }
 
-/** Starts a program in a session of its own, without a terminal; what it says is added to `log`, which starts anew above 1 MiB. */
-export function startDetached(command: readonly string[], log: string): BackgroundProgram {
+/** Starts a program in a session of its own, without a terminal; with `env` added to the environment; what it says is added to `log`, which starts anew above 1 MiB. */
+export function startDetached(
+  command: readonly string[],
+  log: string,
+  env: Readonly<Record<string, string>> = {},
+): BackgroundProgram {
   const [program, ...args] = command;
   let fd: number;
   try {
@@ -21,7 +26,12 @@ export function startDetached(command: readonly string[], log: string): Backgrou
   } catch (error) {
     throw fromErrno(`write ${JSON.stringify(log)}`, error);
   }
-  const child = spawn(program!, args, { detached: true, stdio: ["ignore", fd, fd], cwd: "/" });
+  const child = spawn(program!, args, {
+    detached: true,
+    stdio: ["ignore", fd, fd],
+    cwd: "/",
+    env: { ...environment(), ...env },
+  });
   closeSync(fd);
   let ended = false;
   child.on("error", () => {

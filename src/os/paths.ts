@@ -1,10 +1,19 @@
 /** Names in the file system: what is there, and a scratch file that goes away. */
 import { accessSync, constants, existsSync, mkdtempSync, promises, realpathSync, rmSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fromErrno } from "../errors.js";
 
 export function pathExists(path: string): boolean {
   return existsSync(path);
+}
+
+/** Absolute, and without links where the file is there. */
+export function canonicalPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return resolve(path);
+  }
 }
 
 export type PathKind = "file" | "block" | "directory" | "other";

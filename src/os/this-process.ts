@@ -1,7 +1,12 @@
 /** What this process is and inherits: its pid and its environment; and whether another process lives. The only file of this layer that asks. */
-import { env, kill, pid } from "node:process";
+import { env, getuid, kill, pid } from "node:process";
 
 export const ownPid: number = pid;
+
+/** The user, where the system has such numbers. */
+export function ownUid(): number | undefined {
+  return getuid?.();
+}
 
 /** A copy of the variables that child processes inherit. */
 export function environment(): Record<string, string | undefined> {

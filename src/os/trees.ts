@@ -1,17 +1,31 @@
 /** Folders of our own: made for their owner alone, measured, removed. By fs-extra, which takes 20 ms to load: import this file where it is needed. */
-import { mkdtempSync, readdirSync, statSync } from "node:fs";
+import { mkdtempSync, readdirSync, type Stats, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ensureDirSync, removeSync } from "fs-extra/esm";
-import { fromErrno } from "../errors.js";
+import { DiskError, fromErrno } from "../errors.js";
+import { ownUid } from "./this-process.js";
 
-/** Makes a folder, and those above it, for its owner alone. Not an error when it is there. */
+/**
+ * Makes a folder, and those above it, for its owner alone. Not an error when it is there and nobody else can write to it:
+ * whoever could, would choose which sockets our commands talk to. Throws `DENIED` then.
+ */
 export function ensurePrivateDir(path: string): void {
+  let stats: Stats;
   try {
     ensureDirSync(path, { mode: 0o700 });
+    stats = statSync(path);
   } catch (error) {
     throw fromErrno(`make the folder ${JSON.stringify(path)}`, error);
   }
+  const uid = ownUid();
+  if (uid === undefined) return;
+  if (stats.uid !== uid) throw unsafe(path, `it belongs to user ${stats.uid}, allowed is your own (${uid})`);
+  if (stats.mode & 0o002) throw unsafe(path, "everybody may write to it, allowed is its owner alone");
+}
+
+function unsafe(path: string, why: string): DiskError {
+  return new DiskError("DENIED", `Cannot use the folder ${JSON.stringify(path)}: ${why}`, { details: { path } });
 }
 
 /** Removes a file, a socket, or a folder with all that is in it. Not an error when it is gone already. */

@@ -100,7 +100,15 @@ async function openAttached(
         details: { domain, vdev },
       },
     );
-  const base = await network(`nbd+unix:///?socket=${encodeURIComponent(socket)}`, options);
+  const base = await network(`nbd+unix:///?socket=${encodeURIComponent(socket)}`, options).catch((error: DiskError) => {
+    const refused = (error.cause as NodeJS.ErrnoException | undefined)?.code === "ECONNREFUSED";
+    if (!refused) throw error;
+    const found = "the Dom0 that had it is not running any more, 'xvd dom0 start' starts a new one";
+    throw new DiskError("NOT_FOUND", `Cannot open ${JSON.stringify(text)}: ${found}`, {
+      details: { domain, vdev },
+      cause: error,
+    });
+  });
   Object.defineProperty(base.whole, "label", { value: `dom:${name}/${vdev}` }); // messages name the disk as the user did
   return base;
 }

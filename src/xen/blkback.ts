@@ -22,6 +22,8 @@ export interface VbdId {
 /** What the data plane knows of an opened disk. Bytes. */
 export interface DiskFacts {
   readonly size: number;
+  /** Bytes behind `size` that fill no sector. */
+  readonly hiddenBytes: number;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
   readonly writable: boolean;

@@ -1,5 +1,14 @@
 /** Disks attached through the daemon, as a user sees them. */
-import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -100,6 +109,61 @@ describe("one disk", () => {
     expect(readdirSync(world.path("run/domains/Domain-0/dev"))).toEqual([]);
     expect(await world.json("list")).toEqual([]);
     await world.xvd("io", "a.dsk", "-c", "read -P 0x3c 4M 64k");
+  });
+});
+
+describe("names of disks and devices", () => {
+  const world = xvdWorld();
+  beforeAll(async () => {
+    for (const name of ["a:b.dsk", "real.dsk", "shared.dsk"]) disk(world.path(name), 1 << 20);
+    symlinkSync("real.dsk", world.path("link.dsk"));
+    await world.xvd("domain", "create", "w1");
+  });
+
+  test("a file whose name looks like a URI, and a link, are found again at detach", async () => {
+    await world.xvd("attach", "a:b.dsk");
+    await world.xvd("detach", "./a:b.dsk");
+    await world.xvd("attach", "link.dsk", "--vdev", "/dev/xvdb");
+    await world.xvd("detach", world.path("real.dsk"));
+    await world.xvd("attach", "real.dsk");
+    await world.xvd("detach", "link.dsk");
+  });
+
+  test("a device of one domain attached to another, and both by their dom: names", async () => {
+    await world.xvd("attach", "real.dsk");
+    const inner = await world.json<Device>("attach", "dom:0/xvda", "--domain", "w1");
+    expect(inner).toMatchObject({ domain: "w1", state: "Connected", size: 1 << 20 });
+    await world.xvd("io", "dom:w1/xvda", "-c", "write -P 9 64k 64k", "-c", "flush", "-c", "read -P 9 64k 64k");
+    expect(readFileSync(world.path("real.dsk"))[65536]).toBe(9);
+    await world.xvd("detach", "dom:w1/xvda");
+    await world.xvd("detach", "dom:0/xvda");
+    await world.xvd("io", "real.dsk", "-c", "read -P 9 64k 64k");
+  });
+
+  test("a disk attached more than once is told by its devices", async () => {
+    for (let i = 0; i < 2; i++) await world.xvd("attach", "shared.dsk", "--access", "ro");
+    const result = await world.run(["detach", "shared.dsk"]);
+    expect(result.stderr).toMatch(/it is attached as Domain-0\/xvda, Domain-0\/xvdb, name one of them/);
+    await world.xvd("detach", "xvda");
+    await world.xvd("detach", "shared.dsk");
+  });
+
+  test("sizes that are no whole sectors", async () => {
+    disk(world.path("tiny.dsk"), 511);
+    disk(world.path("odd.dsk"), 4097);
+    expect((await world.run(["attach", "tiny.dsk"])).stderr).toMatch(/511 bytes, allowed is at least one sector/);
+    const odd = await world.run(["attach", "odd.dsk"]);
+    expect(odd).toMatchObject({ code: 0, stderr: expect.stringMatching(/last byte .*does not fill a sector/) });
+    await world.xvd("detach", "odd.dsk");
+  });
+
+  test("what an image says of itself does not reach the terminal as it is", async () => {
+    await world.xvd("part", "init", "real.dsk", "gpt", "--force");
+    await world.xvd("part", "add", "real.dsk", "--size", "20k", "--start", "100k", "--name", "z\u001b[31mq");
+    const { stdout } = await world.run(["attach", "real.dsk"]);
+    expect(stdout).not.toContain("\u001b");
+    expect(stdout).toMatch(/xvda1 .*z.*q/);
+    await world.xvd("detach", "real.dsk");
   });
 });
 
@@ -220,7 +284,7 @@ describe("the daemon", () => {
     expect(await running).toMatchObject({ code: 0, stderr: "" });
     expect(existsSync(world.path("run/dom0.sock"))).toBe(false);
     expect(existsSync(world.path("run/domains"))).toBe(false);
-    expect(existsSync(world.path("home/dom0.json"))).toBe(false);
+    expect(readdirSync(world.path("home")).filter((name) => name.endsWith(".json"))).toEqual([]);
     await world.xvd("io", "a.dsk", "-c", "write 0 4k");
   });
 
@@ -246,6 +310,43 @@ describe("the daemon", () => {
     const result = await world.run(["dom0", "start"], { env: { XVD_RUN: run } });
     expect(result.code).toBe(1);
     expect(result.stderr).toMatch(/allowed 107; set XVD_RUN to a shorter path/);
+  });
+
+  test("two daemons of one user, each in its XVD_RUN, know nothing of each other", async () => {
+    const world = xvdWorld();
+    disk(world.path("a.dsk"));
+    const other = { env: { XVD_RUN: world.path("other") } };
+    await world.xvd("attach", "a.dsk");
+    try {
+      const started = await world.run(["dom0", "start", "--json"], other);
+      expect(started).toMatchObject({ code: 0, stderr: "" });
+      expect(JSON.parse(started.stdout)).toMatchObject({ found: null });
+    } finally {
+      await world.run(["dom0", "stop"], other);
+    }
+    expect(await world.json("list")).toMatchObject([{ vdev: "xvda", state: "Connected" }]);
+    const { pid } = await world.json<{ pid: number }>("dom0", "status");
+    process.kill(pid, "SIGKILL");
+    while ((await world.run(["io", "a.dsk", "-c", "write 0 4k"])).code !== 0) await sleep(20);
+    expect((await world.run(["dom0", "start"])).stderr).toContain(`pid ${pid}`);
+  });
+
+  test("a relative XVD_RUN means the same folder for the daemon and for every command", async () => {
+    const world = xvdWorld();
+    disk(world.path("a.dsk"));
+    const relative = { env: { XVD_RUN: "rel/run", XVD_HOME: "rel/home" } };
+    expect(await world.run(["attach", "a.dsk"], relative)).toMatchObject({ code: 0 });
+    expect(existsSync(world.path("rel/run/dom0.sock"))).toBe(true);
+    expect((await world.run(["dom0", "stop", "--json"], relative)).stdout).toContain("true");
+  });
+
+  test("a folder that everybody may write to is not used", async () => {
+    const world = xvdWorld();
+    const open = world.path("open");
+    mkdirSync(open);
+    chmodSync(open, 0o777);
+    const result = await world.run(["dom0", "start"], { env: { XVD_RUN: open } });
+    expect(result).toMatchObject({ code: 1, stderr: expect.stringMatching(/everybody may write to it/) });
   });
 
   test("status and stop without one", async () => {

@@ -1,9 +1,10 @@
 /** `xvd attach`: a disk becomes /dev/xvdX of a domain; success means that both ends of the driver are Connected. */
-import { isAbsolute, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { DiskError } from "../../errors.js";
+import { canonicalPath, pathExists } from "../../os/paths.js";
+import { parseDiskName } from "../../stack/disk-name.js";
 import { deviceLines, dom0Client } from "../dom0.js";
-import { printResult } from "../print.js";
+import { printResult, remark } from "../print.js";
 
 interface AttachOptions {
   readonly domain?: string;
@@ -35,16 +36,22 @@ export default function define(command: Command): void {
           `Cannot attach ${disk}: this version makes no kernel block devices, allowed --kernel auto and never`,
         );
       const device = await dom0Client({ autostart: true }).attach({
-        disk: absoluteDisk(disk),
+        disk: canonicalDisk(disk),
         access: options.access,
         ...(options.domain === undefined ? {} : { domain: options.domain }),
-        ...(options.vdev === undefined ? {} : { vdev: options.vdev }),
+        ...(options.vdev === undefined ? {} : { vdev: options.vdev.replace(/^\/dev\//, "") }),
       });
+      const hidden = device["hidden-bytes"];
+      if (hidden > 0)
+        remark(
+          `xvd attach: the last ${hidden === 1 ? "byte" : `${hidden} bytes`} of ${disk} does not fill a sector: the guest does not see it`,
+        );
       printResult(options.json, device, () => [...deviceLines(device), `socket ${device.socket}`]);
     });
 }
 
-/** The daemon works in another folder: a file's name must not depend on this one. */
-export function absoluteDisk(disk: string): string {
-  return /^[a-z][a-z+0-9]*:/.test(disk) || isAbsolute(disk) ? disk : resolve(disk);
+/** The daemon works in another folder, and a file has one name for it: links are followed. Other disks keep the name they have. */
+export function canonicalDisk(disk: string): string {
+  const { base } = parseDiskName(disk, pathExists);
+  return base.kind === "file" ? canonicalPath(base.path) + disk.slice(base.path.length) : disk;
 }
