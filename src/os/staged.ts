@@ -8,6 +8,7 @@ import {
   constants,
   existsSync,
   fchmodSync,
+  fchownSync,
   fsyncSync,
   linkSync,
   openSync,
@@ -50,7 +51,7 @@ export async function createStaged(path: string, options: StagedOptions = {}): P
   const replaced = await holdReplaced(path, final, force, native);
   try {
     const draft = openNameless(path, final, native) ?? (await openHidden(path, final, native));
-    if (replaced) fchmodSync(draft.file.fd, replaced.stats.mode & 0o7777);
+    if (replaced) takeOwnership(draft.file.fd, replaced.stats);
     const staged = new Staged(path, final, draft, { force, durable }, replaced);
     if (size > 0) await resizeOrAbort(staged, size);
     return staged;
@@ -58,6 +59,16 @@ export async function createStaged(path: string, options: StagedOptions = {}): P
     await replaced?.release();
     throw fromErrno(`create "${path}"`, error);
   }
+}
+
+/** Owner, group and mode of the file that is replaced. Only root may give a file away: others become its owner. */
+function takeOwnership(fd: number, { uid, gid, mode }: Stats): void {
+  try {
+    fchownSync(fd, uid, gid);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
+  }
+  fchmodSync(fd, mode & 0o7777); // afterwards: a change of owner takes set-user-ID away
 }
 
 /** The new bytes before they have their name. */

@@ -1,5 +1,14 @@
 /** A new file is there whole or not at all: refusals, races, kills, full disks. */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { libc } from "#src/os/libc.js";
@@ -70,6 +79,17 @@ describe.each([
     const fresh = await stage(join(folder, "b"), { force: true });
     await fresh.commit();
     expect(readdirSync(folder)).toEqual(["a", "b"]);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("with force the file stays its owner's, when root replaces it", async () => {
+    const path = join(tempDir(), "a");
+    writeFileSync(path, "old");
+    chownSync(path, 12_345, 23_456);
+    chmodSync(path, 0o4750);
+    const staged = await stage(path, { force: true });
+    await staged.commit();
+    const { uid, gid, mode } = statSync(path);
+    expect([uid, gid, mode & 0o7777]).toEqual([12_345, 23_456, 0o4750]);
   });
 
   test("through a symbolic link it replaces what the link names", async () => {
