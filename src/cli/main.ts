@@ -4,11 +4,11 @@ import type { Command } from "commander";
 
 /** Runs the command line and sets `process.exitCode`. Never throws. */
 export async function main(argv: readonly string[]): Promise<void> {
+  process.stdout.on("error", (error) => endOutput(error, argv));
   if (argv.length === 1 && asksVersion(argv[0]!)) {
     process.stdout.write(`${packageVersion()}\n`); // before anything is loaded: scripts ask this often
     return;
   }
-  process.stdout.on("error", endQuietly);
   try {
     const program = await programFor(argv);
     await program.parseAsync(argv, { from: "user" });
@@ -21,10 +21,11 @@ function asksVersion(word: string): boolean {
   return word === "--version" || word === "-V";
 }
 
-/** Whoever read our output (`xvd map … | head`) has seen enough; any other failure of stdout is one. */
-function endQuietly(error: NodeJS.ErrnoException): never {
+/** Whoever read our output (`xvd map … | head`) has seen enough; any other failure of stdout is one of the command. */
+async function endOutput(error: NodeJS.ErrnoException, argv: readonly string[]): Promise<never> {
   if (error.code === "EPIPE") process.exit(141); // as a command that SIGPIPE ends
-  throw error;
+  const [{ fromErrno }, { reportError }] = await Promise.all([import("../errors.js"), import("./report.js")]);
+  process.exit(reportError(fromErrno("write the result", error), argv));
 }
 
 /** The commander program with the one verb that `argv` names, or with all verbs' names when it asks for help. */

@@ -3,6 +3,8 @@ import type { Command } from "commander";
 
 export interface VerbEntry {
   readonly summary: string;
+  /** Exit code of a failure, where 1 is an answer. Default 1. */
+  readonly failed?: number;
   /** Adds arguments, options, help and action to the verb's own command. */
   load(): Promise<{ default: (command: Command) => void }>;
 }
@@ -15,7 +17,7 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     map: { summary: "draw which parts of a disk are stored", load: () => import("./verbs/map.js") },
     resize: { summary: "grow or shrink an image", load: () => import("./verbs/resize.js") },
     convert: { summary: "copy a disk into another file or format", load: () => import("./verbs/convert.js") },
-    compare: { summary: "compare the contents of two disks", load: () => import("./verbs/compare.js") },
+    compare: { summary: "compare the contents of two disks", failed: 2, load: () => import("./verbs/compare.js") },
     clone: { summary: "copy an image, by reflink where possible", load: () => import("./verbs/clone.js") },
     checksum: { summary: "digest of the guest-visible bytes", load: () => import("./verbs/checksum.js") },
     io: { summary: "read and write patterns, for tests", load: () => import("./verbs/io.js") },

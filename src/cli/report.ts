@@ -1,5 +1,7 @@
 /** Errors for people (one line) and for scripts (`--json`), and the exit code that goes with them. */
+import { printable } from "../bytes/printable.js";
 import { DiskError } from "../errors.js";
+import { findVerb } from "./registry.js";
 
 /** Ends a command with a code of its own after it has printed its result (`compare`: 1 is "different"). */
 export class Exit extends Error {
@@ -16,7 +18,7 @@ interface UsageError {
   message: string;
 }
 
-/** Prints the error and returns the exit code: 1 failed, 2 wrong usage. */
+/** Prints the error and returns the exit code: 1 failed (2 where 1 is an answer), 2 wrong usage. */
 export function reportError(error: unknown, argv: readonly string[]): number {
   if (error instanceof Exit) return error.code;
   const usage = usageError(error);
@@ -32,10 +34,10 @@ export function reportError(error: unknown, argv: readonly string[]): number {
     const code = usage ? "USAGE" : error instanceof DiskError ? error.code : "INTERNAL";
     process.stderr.write(`${JSON.stringify({ error: { code, message, details } })}\n`);
   } else {
-    process.stderr.write(`xvd${verb ? ` ${verb}` : ""}: ${lowerFirst(message)}\n`);
+    process.stderr.write(`xvd${verb ? ` ${verb}` : ""}: ${printable(lowerFirst(message))}\n`);
     if (argv.includes("--verbose")) printCauses(error);
   }
-  return exitCode(error);
+  return Math.max(exitCode(error), findVerb(verb)?.failed ?? 1);
 }
 
 /** The edge from errors to exit codes: 0 help, 1 failed, 2 wrong usage. */
@@ -69,6 +71,6 @@ function lowerFirst(message: string): string {
 
 function printCauses(error: unknown): void {
   for (let cause = (error as Error).cause; cause; cause = (cause as Error).cause)
-    process.stderr.write(`  caused by: ${cause instanceof Error ? cause.message : String(cause)}\n`);
+    process.stderr.write(`  caused by: ${printable(cause instanceof Error ? cause.message : String(cause))}\n`);
   if (error instanceof Error && !(error instanceof DiskError)) process.stderr.write(`${error.stack}\n`);
 }

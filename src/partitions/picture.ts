@@ -1,4 +1,5 @@
 /** A disk drawn to scale in text: one box per partition and per free run. Pure; the caller prints it. */
+import { fitWidth, printable } from "../bytes/printable.js";
 import { formatSize } from "../bytes/size.js";
 import { freeLogicalSpace, freeSpace } from "./free-space.js";
 import type { Partition, PartitionTable } from "./table.js";
@@ -26,7 +27,7 @@ export function drawDisk(table: PartitionTable, width: number): string[] {
   const rule = (left: string, middle: string, right: string) =>
     left + widths.map((columns) => "─".repeat(columns)).join(middle) + right;
   const body = segments.map(({ partition }, i) =>
-    partition ? clip(labels[i]!, widths[i]!) : free(segments[i]!, widths[i]!),
+    partition ? fitWidth(labels[i]!, widths[i]!) : free(segments[i]!, widths[i]!),
   );
   return [rule("┌", "┬", "┐"), `│${body.join("│")}│`, rule("└", "┴", "┘")];
 }
@@ -43,12 +44,6 @@ function labelOf({ number, name }: Partition): string {
   return name ? `${number} ${printable(name)}` : String(number);
 }
 
-/** Names come from the disk: control characters must not reach the terminal. */
-export function printable(text: string): string {
-  if (/^[ -~]*$/.test(text)) return text; // most are: making the sets below takes longer than the rest of a listing
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, "�");
-}
-
 /** Columns in proportion to the sizes, each with its least width. */
 function share(sizes: readonly number[], least: readonly number[], columns: number): number[] {
   const total = sizes.reduce((sum, size) => sum + size, 0);
@@ -57,13 +52,6 @@ function share(sizes: readonly number[], least: readonly number[], columns: numb
   const largest = sizes.indexOf(sizes.reduce((max, size) => Math.max(max, size), 0));
   widths[largest] = Math.max(least[largest]!, widths[largest]! + rest);
   return widths;
-}
-
-function clip(text: string, columns: number): string {
-  const characters = [...text];
-  return characters.length > columns
-    ? characters.slice(0, columns).join("")
-    : text + " ".repeat(columns - characters.length);
 }
 
 function free(run: Segment, columns: number): string {

@@ -14,6 +14,7 @@ import {
   randomUuid,
   ZERO_GUID,
 } from "#src/bytes/guid.js";
+import { fitWidth, printable, textWidth } from "#src/bytes/printable.js";
 import { formatSize, parseSize } from "#src/bytes/size.js";
 
 describe("sizes", () => {
@@ -144,5 +145,34 @@ describe("arithmetic", () => {
     expect(crc32c(check)).toBe(0xe306_9283);
     expect(crc32(check.subarray(4), crc32(check.subarray(0, 4)))).toBe(crc32(check));
     expect(crc32c(check.subarray(4), crc32c(check.subarray(0, 4)))).toBe(crc32c(check));
+  });
+});
+
+describe("text from a disk, on a terminal", () => {
+  test("control characters do not get there", () => {
+    expect(printable("a\u001b[31mb\nc\u0000\u007f\u009b\u202e\u2028d")).toBe(
+      "a\ufffd[31mb\ufffdc\ufffd\ufffd\ufffd\ufffd\ufffdd",
+    );
+    for (const text of ["", "plain ~", "Größe 根 😀"]) expect(printable(text)).toBe(text);
+  });
+
+  test.each([
+    ["abc", 3],
+    ["é", 1],
+    ["e\u0301", 1],
+    ["根目录", 6],
+    ["ルートﾊ", 7],
+    ["한글", 4],
+    ["😀", 2],
+    ["│█", 2],
+  ])("%s is %i columns wide", (text, columns) => expect(textWidth(text)).toBe(columns));
+
+  test("is cut or filled to the very column", () => {
+    expect([fitWidth("根目", 5), fitWidth("根目", 3), fitWidth("ab", 0), fitWidth("a", 3)]).toEqual([
+      "根目 ",
+      "根 ",
+      "",
+      "a  ",
+    ]);
   });
 });

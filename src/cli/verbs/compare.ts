@@ -5,7 +5,7 @@ import { type DiskFlags, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines } from "../print.js";
 import { withProgress } from "../progress.js";
-import { Exit, reportError } from "../report.js";
+import { Exit } from "../report.js";
 
 interface Flags extends DiskFlags {
   secondFormat?: string;
@@ -28,17 +28,10 @@ export default function compare(command: Command): void {
 }
 
 async function run(a: string, b: string, flags: Flags): Promise<void> {
-  const { same, firstDifference } = await interruptible((signal) => compareNamed(a, b, flags, signal)).catch(asExit2);
+  const { same, firstDifference } = await interruptible((signal) => compareNamed(a, b, flags, signal));
   if (flags.json) printJson({ same, "first-difference": firstDifference });
   else printLines([same ? "the disks are the same" : `the disks differ, first at byte ${firstDifference}`]);
   if (!same) throw new Exit(1);
-}
-
-/** Code 1 says "different", so a failure needs another one. */
-function asExit2(error: unknown): never {
-  if (error instanceof Exit) throw error;
-  reportError(error, process.argv.slice(2));
-  throw new Exit(2);
 }
 
 async function compareNamed(a: string, b: string, flags: Flags, signal: AbortSignal): Promise<Comparison> {

@@ -4,7 +4,7 @@ import { DiskError } from "../../errors.js";
 import { addDiskOptions, type DiskFlags, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
 import { type IoCommand, parseIoCommand, runIoCommand, writes } from "../io-commands.js";
-import { printJson } from "../print.js";
+import { printJson, printLines } from "../print.js";
 
 interface Flags extends DiskFlags {
   command: string[];
@@ -51,7 +51,7 @@ async function run(text: string, flags: Flags): Promise<void> {
         const device = byteGranular(disk.device);
         for (const command of flags.dryRun ? [] : commands) {
           await runIoCommand(device, command, signal);
-          if (!flags.json) process.stdout.write(`${outcome(command)}\n`);
+          if (!flags.json) printLines([outcome(command)]);
         }
         if (device.writable) await device.flush();
         if (flags.json)
@@ -65,7 +65,7 @@ async function run(text: string, flags: Flags): Promise<void> {
               length,
             })),
           });
-        else if (flags.dryRun) for (const command of commands) process.stdout.write(`would ${command.text}\n`);
+        else if (flags.dryRun) printLines(commands.map((command) => `would ${command.text}`));
       },
       changing ? "some of the commands are carried out" : undefined,
     ),

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { BlockDevice } from "../../../block/device.js";
 import { toSfdiskJson } from "../../../partitions/sfdisk-json.js";
 import type { PartitionTable } from "../../../partitions/table.js";
+import { printLines } from "../../print.js";
 import { addDiskOptions, type DiskOptions, requireTable, warnProblems, withDisk } from "./open-table.js";
 
 interface ListOptions extends DiskOptions {
@@ -19,12 +20,12 @@ export default (command: Command): void => {
         const table = await requireTable(device, options);
         warnProblems(disk, table);
         if (options.json) process.stdout.write(`${JSON.stringify(toSfdiskJson(table, disk), null, 3)}\n`);
-        else process.stdout.write(await forPeople(disk, device, table));
+        else printLines(await forPeople(disk, device, table));
       }),
     );
 };
 
-async function forPeople(disk: string, device: BlockDevice, table: PartitionTable): Promise<string> {
+async function forPeople(disk: string, device: BlockDevice, table: PartitionTable): Promise<string[]> {
   const { printTable } = await import("./print-table.js");
   return printTable(disk, device, table, process.stdout.columns ?? 100);
 }

@@ -8,6 +8,7 @@ import { fileJournal, type MoveJournal, type MoveState } from "../../../partitio
 import { type MoveOptions, resumeMove, rollBackMove, runMove } from "../../../partitions/move/run.js";
 import { usageError } from "../../../partitions/plan.js";
 import { interruptible } from "../../interrupt.js";
+import { printJson, printLines } from "../../print.js";
 import { withProgress } from "../../progress.js";
 import { parseNumber } from "./add.js";
 import { defaultJournal } from "./cut-move.js";
@@ -103,11 +104,8 @@ async function goOn(
   const read = () => requireTable(device, options);
   const run = options.rollback ? rollBackMove : resumeMove;
   if (!options.dryRun) await carryOut(disk, options, (how) => run(device, state, read, journal, how));
-  if (options.json)
-    process.stdout.write(
-      `${JSON.stringify({ changed: !options.dryRun, "dry-run": options.dryRun ?? false, summary: [what] }, null, 2)}\n`,
-    );
-  else process.stdout.write(`${disk}: ${options.dryRun ? "would " : ""}${what}\n`);
+  if (options.json) printJson({ changed: !options.dryRun, "dry-run": options.dryRun ?? false, summary: [what] });
+  else printLines([`${disk}: ${options.dryRun ? "would " : ""}${what}`]);
 }
 
 /** Runs a move with a progress bar; Ctrl-C stops it between two pieces, as a cut would, but without anything to do again. */

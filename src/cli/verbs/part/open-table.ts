@@ -4,6 +4,7 @@ import type { BlockDevice } from "../../../block/device.js";
 import { DiskError } from "../../../errors.js";
 import { type PartitionTable, readPartitionTable, type SectorSize } from "../../../partitions/table.js";
 import { diskContext } from "../../disk.js";
+import { remark } from "../../print.js";
 
 export interface DiskOptions {
   readonly format?: string;
@@ -58,5 +59,5 @@ export async function requireTable(device: BlockDevice, options: DiskOptions): P
 
 /** Problems are diagnostics: stderr, also beside `--json`. */
 export function warnProblems(disk: string, table: PartitionTable): void {
-  for (const { message } of table.problems) process.stderr.write(`xvd: warning: ${disk}: ${message}\n`);
+  for (const { message } of table.problems) remark(`xvd: warning: ${disk}: ${message}`);
 }

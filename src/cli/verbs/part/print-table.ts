@@ -1,11 +1,13 @@
 /** The listing for people: every partition with what was found in it, and the disk to scale. */
 import type { BlockDevice } from "../../../block/device.js";
+import { printable } from "../../../bytes/printable.js";
 import { formatSize } from "../../../bytes/size.js";
 import { identifyFilesystem } from "../../../filesystems/identify.js";
 import { printAttributes } from "../../../partitions/attributes.js";
-import { drawDisk, printable, segmentsOf } from "../../../partitions/picture.js";
+import { drawDisk, segmentsOf } from "../../../partitions/picture.js";
 import { openPartition, type Partition, type PartitionTable } from "../../../partitions/table.js";
 import { typeName } from "../../../partitions/type-codes.js";
+import { columns as inColumns } from "../../print.js";
 
 const MAX_WIDTH = 120;
 
@@ -14,7 +16,7 @@ export async function printTable(
   device: BlockDevice,
   table: PartitionTable,
   columns: number,
-): Promise<string> {
+): Promise<string[]> {
   const width = Math.min(columns, MAX_WIDTH);
   const { label, id, sectorSize, partitions } = table;
   const count = partitions.length === 1 ? "1 partition" : `${partitions.length} partitions`;
@@ -32,7 +34,7 @@ export async function printTable(
       ]);
     else rows.push(["", ...place, "free", "", ""]);
   }
-  return [head, ...align(rows), ...drawDisk(table, width), ""].join("\n");
+  return [head, ...align(rows), ...drawDisk(table, width)];
 }
 
 /** Partitions with the free runs between them; an extended partition stands before its contents. */
@@ -63,17 +65,9 @@ async function contents(
   return `${found.type}${label}${found.used === null ? "" : `, ${formatSize(found.used)} used`}`;
 }
 
-/** Columns as wide as their widest cell; sizes to the right. */
+/** Columns as wide as their widest cell, sizes to the right; the last two only where something is in them. */
 function align(rows: readonly string[][]): string[] {
   const used = rows[0]!.map((_, column) => column < 4 || rows.slice(1).some((row) => row[column] !== ""));
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => [...row[column]!].length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) =>
-        column === 1 || column === 2 ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
-      )
-      .filter((_, column) => used[column])
-      .join("  ")
-      .trimEnd(),
-  );
+  const shown = rows.map((row) => row.filter((_, column) => used[column]));
+  return inColumns(shown, [1, 2]);
 }

@@ -3,6 +3,7 @@ import type { BlockDevice } from "../../../block/device.js";
 import { describeSteps, type TablePlan } from "../../../partitions/plan.js";
 import { toSfdiskJson } from "../../../partitions/sfdisk-json.js";
 import { writePlan } from "../../../partitions/write.js";
+import { printJson, printLines } from "../../print.js";
 import type { DiskOptions } from "./open-table.js";
 
 export interface ChangeOptions extends DiskOptions {
@@ -31,10 +32,9 @@ export async function runPlan(
       summary: plan.summary,
       writes: steps,
     };
-    process.stdout.write(`${JSON.stringify({ ...result, ...toSfdiskJson(plan.after, disk) }, null, 2)}\n`);
-    return;
+    return printJson({ ...result, ...toSfdiskJson(plan.after, disk) });
   }
-  for (const line of plan.summary) process.stdout.write(`${disk}: ${options.dryRun ? "dry run: " : ""}${line}\n`);
-  if (options.dryRun) for (const line of describeSteps(plan)) process.stdout.write(`  ${line}\n`);
-  else if (plan.steps.length === 0) process.stdout.write(`${disk}: nothing to write\n`);
+  printLines(plan.summary.map((line) => `${disk}: ${options.dryRun ? "dry run: " : ""}${line}`));
+  if (options.dryRun) printLines(describeSteps(plan).map((line) => `  ${line}`));
+  else if (plan.steps.length === 0) printLines([`${disk}: nothing to write`]);
 }

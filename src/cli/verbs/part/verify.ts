@@ -4,6 +4,7 @@ import type { BlockDevice } from "../../../block/device.js";
 import { DiskError } from "../../../errors.js";
 import { pathExists } from "../../../os/paths.js";
 import { type PartitionTable, readPartitionTable } from "../../../partitions/table.js";
+import { printJson, printLines } from "../../print.js";
 import { Exit } from "../../report.js";
 import { defaultJournal } from "./cut-move.js";
 import { addDiskOptions, type DiskOptions, withDisk } from "./open-table.js";
@@ -26,19 +27,14 @@ export default (command: Command): void => {
       const { table, findings: ofTable } = await withDisk(disk, options, (device) => inspect(device, options));
       const findings = [...ofTable, ...cutMove(disk)];
       const clean = findings.every(({ level }) => level === "note");
-      if (options.json)
-        process.stdout.write(
-          `${JSON.stringify({ clean, label: table?.label ?? null, problems: findings }, null, 2)}\n`,
-        );
-      else {
-        for (const { level, message } of findings)
-          process.stdout.write(`${disk}: ${level === "note" ? "note: " : ""}${message}\n`);
-        if (clean)
-          process.stdout.write(
-            `${disk}: the ${table!.label} table with ${table!.partitions.length} partitions is good\n`,
-          );
-        else process.stdout.write(`${disk}: damaged; xvd part repair mends what can be mended\n`);
-      }
+      if (options.json) printJson({ clean, label: table?.label ?? null, problems: findings });
+      else
+        printLines([
+          ...findings.map(({ level, message }) => `${disk}: ${level === "note" ? "note: " : ""}${message}`),
+          clean
+            ? `${disk}: the ${table!.label} table with ${table!.partitions.length} partitions is good`
+            : `${disk}: damaged; xvd part repair mends what can be mended`,
+        ]);
       if (!clean) throw new Exit(1);
     });
 };
