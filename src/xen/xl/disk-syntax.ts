@@ -18,6 +18,8 @@ export interface DiskDraft {
   text: string;
   target?: string;
   format?: XlDiskFormat;
+  /** By a word, not by an empty place, which means the default. */
+  formatNamed: boolean;
   vdev?: string;
   access: "rw" | "ro";
   accessPlaced: boolean;
@@ -39,7 +41,14 @@ export interface DiskDraft {
 }
 
 export function emptyDraft(source: string): DiskDraft {
-  const flags = { accessPlaced: false, prefixed: false, cdrom: false, directIoSafe: false, colo: false };
+  const flags = {
+    formatNamed: false,
+    accessPlaced: false,
+    prefixed: false,
+    cdrom: false,
+    directIoSafe: false,
+    colo: false,
+  };
   return { source, text: "", access: "rw", ...flags };
 }
 
@@ -225,6 +234,7 @@ function takeVdevWithType(draft: DiskDraft, value: string): boolean {
 
 function setFormat(draft: DiskDraft, value: string): void {
   draft.format = oneOf(draft, FORMATS, "format", value, { name: "format", old: draft.format });
+  draft.formatNamed ||= value !== "";
 }
 
 /** The last one counts: xl does not say "respecified" of access. */

@@ -63,7 +63,7 @@ function finish(draft: DiskDraft, texts: readonly string[]): XlDisk {
   return {
     target,
     format: cdrom && target === "" ? "empty" : (draft.format ?? "raw"),
-    formatGiven: draft.format !== undefined,
+    formatGiven: draft.formatNamed,
     vdev,
     access: cdrom ? "ro" : draft.access,
     cdrom,
