@@ -59,6 +59,12 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     attach: { summary: "attach a disk as /dev/xvdX", load: () => import("./verbs/attach.js") },
     detach: { summary: "detach a device", load: () => import("./verbs/detach.js") },
     list: { summary: "list attached devices", load: () => import("./verbs/list.js") },
+    "block-attach": {
+      summary: "attach a disk by an xl disk specification",
+      load: () => import("./verbs/block-attach.js"),
+    },
+    "block-detach": { summary: "detach a domain's device, as xl does", load: () => import("./verbs/block-detach.js") },
+    "block-list": { summary: "list a domain's devices, as xl does", load: () => import("./verbs/block-list.js") },
   },
   "First contact": {
     tour: {

@@ -1,5 +1,6 @@
 /** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
 import type { VbdStatistics } from "../xen/blkback-queue.js";
+import type { DomainIdentity, VbdOptions } from "../xen/toolstack.js";
 import type { GuestPartition } from "./guest-disk.js";
 
 export interface AttachRequest {
@@ -10,6 +11,21 @@ export interface AttachRequest {
   /** Default: the first free letter. */
   readonly vdev?: string;
   readonly access?: "rw" | "ro";
+  /** What an xl disk specification says beyond that. */
+  readonly options?: VbdOptions;
+}
+
+/** What a domain's configuration says of it. `memory` and `maxmem` are MiB. */
+export interface DomainConfig extends DomainIdentity {
+  readonly memory?: number;
+  readonly maxmem?: number;
+}
+
+export interface CreateDomainRequest {
+  readonly name: string;
+  readonly config?: DomainConfig;
+  /** Attached in this order; `domain` of each is ignored. */
+  readonly disks?: readonly AttachRequest[];
 }
 
 export interface AttachedDevice {

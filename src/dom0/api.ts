@@ -1,8 +1,10 @@
 /** The daemon's control API: JSON over HTTP on a unix socket, one route a line. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { DiskError } from "../errors.js";
-import type { AttachedDevice, AttachRequest, Dom0Status, DomainInfo } from "./api-types.js";
+import type { AttachedDevice, Dom0Status, DomainInfo } from "./api-types.js";
+import { createConfiguredDomain } from "./configured-domain.js";
 import type { Host } from "./host.js";
+import { attachRequest, createDomainRequest } from "./requests.js";
 import { plainError } from "./thread-rpc.js";
 
 export interface ApiContext {
@@ -28,7 +30,7 @@ const ROUTES: Readonly<Record<string, Route>> = {
   "GET status": { run: (context) => context.status() },
   "GET domains": { run: ({ host }) => host.domains() },
   "POST domains": {
-    run: ({ host }, { body }) => host.createDomain(text(body, "name")),
+    run: ({ host }, { body }) => createConfiguredDomain(host, createDomainRequest(body)),
     undo: ({ host }, { domid }: DomainInfo) => host.destroyDomain(String(domid)),
   },
   "DELETE domains": { run: ({ host }, { words }) => host.destroyDomain(words[0] ?? "").then(() => ({})) },
@@ -46,6 +48,7 @@ const ROUTES: Readonly<Record<string, Route>> = {
       });
     },
   },
+  "GET block-devices": { run: ({ host }, { words }) => host.blockDevices(words[0] ?? "") },
   "POST stop": { run: ({ host }) => host.stop().then(() => ({})) },
 };
 
@@ -93,25 +96,4 @@ async function readBody(request: IncomingMessage): Promise<Record<string, unknow
   if (typeof document !== "object" || document === null || Array.isArray(document))
     throw new DiskError("PROTOCOL", "Cannot read the request: its body is no JSON object");
   return document as Record<string, unknown>;
-}
-
-function attachRequest(body: Record<string, unknown>): AttachRequest {
-  const { access = "rw" } = body;
-  if (access !== "rw" && access !== "ro")
-    throw new DiskError("UNSUPPORTED", `Cannot attach: access is ${JSON.stringify(access)}, allowed rw and ro`, {
-      details: { usage: true },
-    });
-  return {
-    disk: text(body, "disk"),
-    access,
-    ...(body.domain === undefined ? {} : { domain: text(body, "domain") }),
-    ...(body.vdev === undefined ? {} : { vdev: text(body, "vdev") }),
-  };
-}
-
-function text(body: Record<string, unknown>, key: string): string {
-  const value = body[key];
-  if (typeof value !== "string" || value === "")
-    throw new DiskError("PROTOCOL", `Cannot read the request: ${key} is ${JSON.stringify(value)}, allowed is text`);
-  return value;
 }

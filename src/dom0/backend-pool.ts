@@ -49,7 +49,9 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
 
   async add(id: VbdId, spec: VbdSpec): Promise<{ physicalDevice: string; path: string }> {
     const thread = this.#leastBusy();
-    const params: OpenParams = { id, target: spec.target, writable: spec.writable };
+    const { discard = true, rawGiven = false } = spec.options ?? {};
+    const format = rawGiven ? { format: "raw" } : {};
+    const params: OpenParams = { id, target: spec.target, writable: spec.writable, discard, ...format };
     thread.vbds++;
     try {
       const facts = await thread.rpc.call<DiskFacts>("open", params);

@@ -26,6 +26,10 @@ export interface OpenParams {
   readonly id: VbdId;
   readonly target: string;
   readonly writable: boolean;
+  /** False: the disk could, but the configuration says no. */
+  readonly discard: boolean;
+  /** Default: chosen by the name. */
+  readonly format?: string;
 }
 
 interface Vbd {
@@ -41,9 +45,9 @@ const vbds = new Map<string, Vbd>();
 const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 
 const methods: RpcMethods = {
-  async open({ id, target, writable }: OpenParams): Promise<DiskFacts> {
-    const device = await openDisk(target, { writable, paths });
-    const facts = await factsOrClose(device, writable);
+  async open({ id, target, writable, discard, format }: OpenParams): Promise<DiskFacts> {
+    const device = await openDisk(target, { writable, paths, ...(format ? { format } : {}) });
+    const facts = await factsOrClose(device, writable, discard);
     vbds.set(key(id), { device, facts, queue: undefined });
     return facts;
   },
@@ -94,7 +98,7 @@ async function disconnect(vbd: Vbd | undefined): Promise<void> {
   loop.remove(queue);
 }
 
-async function factsOrClose(device: BlockDevice, writable: boolean): Promise<DiskFacts> {
+async function factsOrClose(device: BlockDevice, writable: boolean, discard: boolean): Promise<DiskFacts> {
   const sectorSize = device.blockSize > 512 ? 4096 : 512;
   if (device.size < sectorSize) {
     await device.close();
@@ -111,7 +115,7 @@ async function factsOrClose(device: BlockDevice, writable: boolean): Promise<Dis
     sectorSize,
     physicalSectorSize: sectorSize,
     writable: changeable,
-    canDiscard: changeable,
+    canDiscard: discard && changeable,
     discardGranularity: Math.max(sectorSize, 4096),
   };
 }

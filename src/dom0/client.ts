@@ -3,7 +3,8 @@ import { request } from "node:http";
 import { DiskError } from "../errors.js";
 import { lastLineOf, startDetached } from "../os/background.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
-import type { AttachedDevice, AttachRequest, Dom0Status, DomainInfo } from "./api-types.js";
+import type { BlockInfo } from "../xen/block-info.js";
+import type { AttachedDevice, AttachRequest, CreateDomainRequest, Dom0Status, DomainInfo } from "./api-types.js";
 import { controlSocket, logFile } from "./places.js";
 import { type PlainError, revivedError } from "./thread-rpc.js";
 
@@ -68,8 +69,8 @@ export class Dom0Client {
     return this.#call("GET", "domains");
   }
 
-  createDomain(name: string): Promise<DomainInfo> {
-    return this.#call("POST", "domains", { name });
+  createDomain(create: CreateDomainRequest): Promise<DomainInfo> {
+    return this.#call("POST", "domains", create);
   }
 
   destroyDomain(which: string): Promise<void> {
@@ -86,6 +87,11 @@ export class Dom0Client {
       ...(options.force ? { force: "1" } : {}),
     });
     return this.#call("DELETE", `devices/${encodeURIComponent(which)}?${query}`);
+  }
+
+  /** The vbds of a domain, as the store has them. */
+  blockDevices(domain: string): Promise<BlockInfo[]> {
+    return this.#call("GET", `block-devices/${encodeURIComponent(domain)}`);
   }
 
   /** Detaches everything and stops the daemon. False when none runs. */

@@ -5,7 +5,7 @@
 import type { BlockDevice } from "../block/device.js";
 import { type NbdServer, serveNbd } from "../nbd/server.js";
 import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
-import { vdevFromNumber } from "../xen/blkif/vdev.js";
+import { partitionNumbers, vdevFromNumber } from "../xen/blkif/vdev.js";
 
 export interface GuestDiskInfo {
   readonly vdev: string;
@@ -27,9 +27,6 @@ export interface GuestPartition {
   readonly socket: string;
 }
 
-/** Partitions that a guest has device numbers for: xvda1 to xvda15. */
-const MAX_GUEST_PARTITIONS = 15;
-
 interface OpenNode {
   readonly partition: Partition;
   readonly server: NbdServer;
@@ -38,6 +35,7 @@ interface OpenNode {
 export class GuestDisk {
   readonly #name: string;
   readonly #number: number;
+  readonly #maxPartitions: number;
   readonly #device: BlockDevice;
   readonly #dir: string;
   readonly #log: (message: string) => void;
@@ -50,6 +48,7 @@ export class GuestDisk {
     const vdev = vdevFromNumber(devid);
     this.#name = vdev.name;
     this.#number = vdev.partition;
+    this.#maxPartitions = partitionNumbers(vdev);
     this.#device = device;
     this.#dir = dir;
     this.#log = log;
@@ -90,7 +89,7 @@ export class GuestDisk {
     });
     const found = new Map(
       (table?.partitions ?? [])
-        .filter(({ number }) => number <= MAX_GUEST_PARTITIONS)
+        .filter(({ number }) => number <= this.#maxPartitions)
         .map((partition) => [partition.number, partition]),
     );
     for (const [number, node] of this.#nodes) {

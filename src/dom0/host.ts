@@ -8,13 +8,14 @@ import type { XvdPaths } from "../os/xvd-paths.js";
 import { Blkback } from "../xen/blkback.js";
 import { stateName } from "../xen/blkif/keys.js";
 import { parseVdev, type Vdev, xvdDisk } from "../xen/blkif/vdev.js";
+import { type BlockInfo, blockDevices } from "../xen/block-info.js";
 import { createDomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
 import { Toolstack } from "../xen/toolstack.js";
 import { createBootTree } from "../xen/xenstore/boot-tree.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
 import { Xenstored } from "../xen/xenstore/server.js";
 import { localTransport } from "../xen/xenstore/transport.js";
-import type { AttachedDevice, AttachRequest, Dom0Record, DomainInfo } from "./api-types.js";
+import type { AttachedDevice, AttachRequest, Dom0Record, DomainConfig, DomainInfo } from "./api-types.js";
 import { BackendPool } from "./backend-pool.js";
 import { Guest } from "./guest.js";
 
@@ -35,6 +36,8 @@ export interface DomainOptions {
   readonly memory?: number;
   /** False: a guest without a block driver. */
   readonly blkfront?: boolean;
+  /** What the store tells of it. */
+  readonly config?: DomainConfig;
 }
 
 interface AttachedVbd {
@@ -63,6 +66,8 @@ export class Host {
   readonly #pool: BackendPool;
   readonly #toolstack: Toolstack;
   readonly #blkback: Blkback;
+  /** Names of domains that are being created. */
+  readonly #booting = new Set<string>();
   #nextDomid = 1;
 
   private constructor(options: HostOptions) {
@@ -93,12 +98,29 @@ export class Host {
         `Cannot create domain ${JSON.stringify(name)}: allowed are 1..64 letters, digits and _ . : + -, not digits alone`,
         { details: { usage: true } },
       );
-    if ([...this.#guests.values()].some((guest) => guest.name === name))
+    if (this.#booting.has(name) || [...this.#guests.values()].some((guest) => guest.name === name))
       throw new DiskError("DENIED", `Cannot create domain ${name}: it exists already`);
-    const domid = this.#takeDomid();
-    await this.#boot(domid, name, options);
-    this.#options.onChange();
-    return this.#describeDomain(this.#guests.get(domid)!);
+    this.#booting.add(name);
+    try {
+      const uuid = options.config?.uuid;
+      if (uuid !== undefined && (await this.#store.readOrNull(`/vm/${uuid}`)) !== null)
+        throw new DiskError("DENIED", `Cannot create domain ${name}: another domain has its UUID ${uuid}`);
+      const domid = this.#takeDomid();
+      await this.#boot(domid, name, options);
+      this.#options.onChange();
+      return await this.#describeDomain(this.#guests.get(domid)!);
+    } finally {
+      this.#booting.delete(name);
+    }
+  }
+
+  async domain(which: string): Promise<DomainInfo> {
+    return this.#describeDomain(this.#guest(which, "describe"));
+  }
+
+  /** The domain's vbds as the store has them. */
+  async blockDevices(which: string): Promise<BlockInfo[]> {
+    return blockDevices(this.#store, this.#guest(which, "list block devices of").domid);
   }
 
   /** Ends the domain as a power cut would, then takes its devices back. */
@@ -136,7 +158,12 @@ export class Host {
     this.#refuseSharing(request.disk, access);
     vbds.set(vdev.number, { vdev, disk: request.disk, access }); // holds the number while the attach is under way
     try {
-      await this.#toolstack.attach(guest.domid, { vdev, target: request.disk, writable: access === "rw" });
+      await this.#toolstack.attach(guest.domid, {
+        vdev,
+        target: request.disk,
+        writable: access === "rw",
+        ...(request.options ? { options: request.options } : {}),
+      });
     } catch (error) {
       vbds.delete(vdev.number);
       throw error;
@@ -203,7 +230,8 @@ export class Host {
         `Cannot create domain ${name}: its sockets' paths below ${socketDir} would have ${longest} bytes, allowed ${MAX_SOCKET_PATH}; set XVD_RUN to a shorter path`,
       );
     this.#options.ensureDir(socketDir);
-    await this.#toolstack.createDomainTree(domid, name, pages.memory.byteLength);
+    const { memory = pages.memory.byteLength >> 20, maxmem = memory, ...identity } = options.config ?? {};
+    await this.#toolstack.createDomainTree(domid, name, { ...identity, memory: memory * 1024, maxmem: maxmem * 1024 });
     this.#views.set(domid, this.#views.get(domid) ?? new DomainView(pages));
     if (domid !== 0) await this.#store.introduce(domid, XENSTORE_FRAME, XENSTORE_PORT);
     const guest = await Guest.boot({

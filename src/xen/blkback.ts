@@ -155,7 +155,8 @@ export class Blkback {
     await this.#disconnect(vbd);
     await plane.connect(vbd.id, await this.#ringKeys(vbd));
     vbd.connected = true;
-    await switchState(store, vbd.dir, XENBUS_STATE.Connected, connectKeys(facts));
+    const cdrom = (await store.readOrNull(`${vbd.dir}/device-type`)) === "cdrom";
+    await switchState(store, vbd.dir, XENBUS_STATE.Connected, connectKeys(facts, cdrom));
   }
 
   async #ringKeys(vbd: Vbd): Promise<RingKeys> {
@@ -192,7 +193,7 @@ export class Blkback {
 }
 
 /** What Linux writes in the transaction that ends in Connected. Sectors are 512 bytes whatever `sector-size` says. */
-function connectKeys(facts: DiskFacts): Record<string, number> {
+function connectKeys(facts: DiskFacts, cdrom: boolean): Record<string, number> {
   return {
     "feature-flush-cache": facts.writable ? 1 : 0,
     "feature-barrier": 0,
@@ -202,7 +203,7 @@ function connectKeys(facts: DiskFacts): Record<string, number> {
       : {}),
     "feature-persistent": 0,
     sectors: Math.floor(facts.size / 512),
-    info: facts.writable ? 0 : VDISK.READONLY,
+    info: (facts.writable ? 0 : VDISK.READONLY) | (cdrom ? VDISK.CDROM : 0),
     "sector-size": facts.sectorSize,
     "physical-sector-size": facts.physicalSectorSize,
   };

@@ -7,6 +7,7 @@ import { DiskError } from "../errors.js";
 import type { VbdId } from "./blkback.js";
 import { backendPath, domainPath, frontendPath, libxlPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
 import type { Vdev } from "./blkif/vdev.js";
+import { backendKeys, domainKeys, frontendKeys, type StoreKeys } from "./toolstack-keys.js";
 import { describeStates, readState, switchState, waitForState } from "./xenbus.js";
 import type { StoreTransaction, XenstoreClient } from "./xenstore/client.js";
 
@@ -16,6 +17,37 @@ export interface VbdSpec {
   /** What to open: a DISK of the command line. */
   readonly target: string;
   readonly writable: boolean;
+  readonly options?: VbdOptions;
+}
+
+/** What an xl disk specification can add; each default is libxl's. */
+export interface VbdOptions {
+  /** The device's name as it was configured; default: its canonical name. */
+  readonly dev?: string;
+  readonly backendType?: "phy" | "qdisk";
+  /** A removable drive with a disk that can only be read. */
+  readonly cdrom?: boolean;
+  /** Whether the backend may offer discards; default: for a writable disk. */
+  readonly discard?: boolean;
+  readonly directIoSafe?: boolean;
+  /** False: the frontend is to trust the backend with nothing but the data (XSA-403). */
+  readonly trusted?: boolean;
+  /** The user said that the file is raw, whatever it is called. */
+  readonly rawGiven?: boolean;
+}
+
+/** Who a domain is, as its configuration says. */
+export interface DomainIdentity {
+  /** `pv` when nothing is said; recorded, every guest here has PV drivers. */
+  readonly type?: string;
+  readonly uuid?: string;
+  readonly vcpus?: number;
+}
+
+export interface DomainFacts extends DomainIdentity {
+  /** KiB, both. */
+  readonly memory: number;
+  readonly maxmem: number;
 }
 
 /** The hotplug script's job: open and close the disk behind a vbd. */
@@ -44,29 +76,27 @@ export class Toolstack {
   }
 
   /** The directories of a new domain. Domain-0's are written the same way, by xen-init-dom0 on a real host. */
-  async createDomainTree(domid: number, name: string, memory: number): Promise<void> {
+  async createDomainTree(domid: number, name: string, domain: DomainFacts): Promise<void> {
     const home = domainPath(domid);
     const readable = domid === 0 ? ["n0"] : ["n0", `r${domid}`];
     const own = [`n${domid}`];
     await this.#store.transaction(async (tx) => {
       await this.#mkdir(home, readable, tx);
-      const keys = {
-        name,
-        domid,
-        "memory/target": Math.floor(memory / 1024),
-        "memory/static-max": Math.floor(memory / 1024),
-      };
-      for (const [key, value] of Object.entries(keys)) await this.#store.write(`${home}/${key}`, String(value), tx);
+      for (const [key, value] of Object.entries(domainKeys(domid, name, domain)))
+        await this.#store.write(`${home}/${key}`, String(value), tx);
       for (const dir of ["device", "device/vbd", "control"]) await this.#mkdir(`${home}/${dir}`, readable, tx);
       for (const dir of ["data", "drivers", "feature", "attr", "error", "control/shutdown"])
         await this.#mkdir(`${home}/${dir}`, own, tx);
       await this.#mkdir(`/libxl/${domid}`, ["n0"], tx);
-      await this.#store.write(`/libxl/${domid}/type`, "pv", tx);
+      await this.#store.write(`/libxl/${domid}/type`, domain.type ?? "pv", tx);
+      if (domain.uuid) await this.#fill(`/vm/${domain.uuid}`, readable, { name, uuid: domain.uuid }, tx);
     });
   }
 
   async removeDomainTree(domid: number): Promise<void> {
     await this.#store.transaction(async (tx) => {
+      const vm = await this.#store.readOrNull(`${domainPath(domid)}/vm`, tx);
+      if (vm !== null && /^\/vm\/[0-9a-f-]+$/.test(vm)) await this.#remove(vm, tx);
       for (const dir of [domainPath(domid), `/libxl/${domid}`, `${domainPath(0)}/backend/vbd/${domid}`])
         await this.#remove(dir, tx);
     });
@@ -122,36 +152,12 @@ export class Toolstack {
   async #createDirectories(id: VbdId, spec: VbdSpec): Promise<void> {
     const frontend = frontendPath(id.domid, id.devid);
     const backend = backendPath(0, id.domid, id.devid);
-    const backendKeys = {
-      frontend,
-      params: spec.target,
-      script: "xvdkit",
-      "frontend-id": id.domid,
-      online: 1,
-      removable: 0,
-      bootable: 1,
-      dev: spec.vdev.name,
-      type: "phy",
-      mode: spec.writable ? "w" : "r",
-      "device-type": "disk",
-      "discard-enable": spec.writable ? 1 : 0,
-      specification: "xen",
-      state: XENBUS_STATE.Initialising,
-    };
-    const frontendKeys = {
-      backend,
-      "backend-id": 0,
-      "virtual-device": id.devid,
-      "device-type": "disk",
-      trusted: 1,
-      protocol: "x86_64-abi",
-      state: XENBUS_STATE.Initialising,
-    };
+    const offered = backendKeys(id, spec);
     await this.#store.transaction(async (tx) => {
       const backendPerms = id.domid === 0 ? ["n0"] : ["n0", `r${id.domid}`];
-      await this.#fill(libxlPath(id.domid, id.devid), ["n0"], { ...backendKeys, frontend, backend }, tx);
-      await this.#fill(frontend, [`n${id.domid}`, "r0"], frontendKeys, tx);
-      await this.#fill(backend, backendPerms, backendKeys, tx);
+      await this.#fill(libxlPath(id.domid, id.devid), ["n0"], { ...offered, backend }, tx);
+      await this.#fill(frontend, [`n${id.domid}`, "r0"], frontendKeys(id, spec), tx);
+      await this.#fill(backend, backendPerms, offered, tx);
     });
   }
 
@@ -212,12 +218,7 @@ export class Toolstack {
     await this.#script.remove(id);
   }
 
-  async #fill(
-    dir: string,
-    permissions: readonly string[],
-    keys: Readonly<Record<string, string | number>>,
-    tx: StoreTransaction,
-  ): Promise<void> {
+  async #fill(dir: string, permissions: readonly string[], keys: StoreKeys, tx: StoreTransaction): Promise<void> {
     await this.#mkdir(dir, permissions, tx);
     for (const [key, value] of Object.entries(keys)) await this.#store.write(`${dir}/${key}`, String(value), tx);
   }

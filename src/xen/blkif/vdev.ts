@@ -51,6 +51,11 @@ export function vdevFromNumber(number: number): Vdev {
   throw bad(String(number), "the number belongs to no xvd, sd or hd device");
 }
 
+/** Partitions that a guest has device numbers for beside the whole disk: 15, and 255 for an extended number. */
+export function partitionNumbers({ number }: Vdev): number {
+  return number >= EXTENDED ? 255 : 15;
+}
+
 /** The whole disk with this index: 0 is xvda. */
 export function xvdDisk(disk: number): Vdev {
   return xvd(`disk ${disk}`, disk, 0);

@@ -1,0 +1,101 @@
+/** The bodies of control requests, checked: they come from a socket. */
+import { DiskError } from "../errors.js";
+import type { VbdOptions } from "../xen/toolstack.js";
+import { MAX_MEMORY, MAX_VCPUS } from "../xen/xl/config.js";
+import type { AttachRequest, CreateDomainRequest, DomainConfig } from "./api-types.js";
+
+export type Body = Readonly<Record<string, unknown>>;
+
+/** More than a domain has device numbers for in practice. */
+const MAX_DISKS = 4096;
+
+export function attachRequest(body: Body): AttachRequest {
+  const { access = "rw" } = body;
+  if (access !== "rw" && access !== "ro")
+    throw new DiskError("UNSUPPORTED", `Cannot attach: access is ${JSON.stringify(access)}, allowed rw and ro`, {
+      details: { usage: true },
+    });
+  return {
+    disk: text(body, "disk"),
+    access,
+    ...optional(body, "domain", text),
+    ...optional(body, "vdev", text),
+    ...optional(body, "options", vbdOptions),
+  };
+}
+
+export function createDomainRequest(body: Body): CreateDomainRequest {
+  const { disks = [] } = body;
+  if (!Array.isArray(disks) || disks.length > MAX_DISKS)
+    throw wrong("disks", Array.isArray(disks) ? `${disks.length} disks` : disks, `a list of up to ${MAX_DISKS}`);
+  return {
+    name: text(body, "name"),
+    ...optional(body, "config", domainConfig),
+    disks: disks.map((disk, i) => attachRequest(object({ [`disks[${i}]`]: disk }, `disks[${i}]`))),
+  };
+}
+
+function domainConfig(body: Body, key: string): DomainConfig {
+  const config = object(body, key);
+  return {
+    ...optional(config, "type", text),
+    ...optional(config, "uuid", text),
+    ...optional(config, "memory", count(MAX_MEMORY)),
+    ...optional(config, "maxmem", count(MAX_MEMORY)),
+    ...optional(config, "vcpus", count(MAX_VCPUS)),
+  };
+}
+
+function vbdOptions(body: Body, key: string): VbdOptions {
+  const options = object(body, key);
+  const { backendType } = options;
+  if (backendType !== undefined && backendType !== "phy" && backendType !== "qdisk")
+    throw wrong("backendType", backendType, "phy and qdisk");
+  return {
+    ...optional(options, "dev", text),
+    ...(backendType ? { backendType } : {}),
+    ...optional(options, "cdrom", flag),
+    ...optional(options, "discard", flag),
+    ...optional(options, "directIoSafe", flag),
+    ...optional(options, "trusted", flag),
+    ...optional(options, "rawGiven", flag),
+  };
+}
+
+function optional<K extends string, T>(body: Body, key: K, read: (body: Body, key: string) => T): { [key in K]?: T } {
+  return body[key] === undefined ? {} : ({ [key]: read(body, key) } as { [key in K]: T });
+}
+
+function text(body: Body, key: string): string {
+  const value = body[key];
+  if (typeof value !== "string" || value === "") throw wrong(key, value, "text");
+  return value;
+}
+
+function flag(body: Body, key: string): boolean {
+  const value = body[key];
+  if (typeof value !== "boolean") throw wrong(key, value, "true and false");
+  return value;
+}
+
+function count(most: number): (body: Body, key: string) => number {
+  return (body, key) => {
+    const value = body[key];
+    if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > most)
+      throw wrong(key, value, `a whole number 1..${most}`);
+    return value as number;
+  };
+}
+
+function object(body: Body, key: string): Body {
+  const value = body[key];
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(key, value, "an object");
+  return value as Body;
+}
+
+function wrong(key: string, found: unknown, allowed: string): DiskError {
+  return new DiskError(
+    "PROTOCOL",
+    `Cannot read the request: ${key} is ${JSON.stringify(found)}, allowed is ${allowed}`,
+  );
+}
