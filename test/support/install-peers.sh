@@ -11,6 +11,7 @@ packages=(
   nbdkit libnbd-bin nbd-client
   fio
   xenstore-utils
+  gcc libc6-dev libxen-dev               # cc, Xen's headers and libxlutil
   jq tmux
 )
 
