@@ -25,7 +25,7 @@ let store: XenstoreClient;
 
 beforeAll(async () => {
   host = await Host.start({
-    run: dir,
+    paths: { run: dir, home: dir },
     timeoutMs: 2000,
     ensureDir: (path) => mkdirSync(path, { recursive: true }),
     removeDir: (path) => rmSync(path, { recursive: true, force: true }),
