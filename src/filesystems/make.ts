@@ -11,8 +11,9 @@ import { copyDevice } from "../block/copy.js";
 import type { BlockDevice } from "../block/device.js";
 import { openFileDevice } from "../block/file.js";
 import { DiskError } from "../errors.js";
-import { pathKind, withScratchFile } from "../os/paths.js";
+import { pathKind } from "../os/paths.js";
 import { runProgram } from "../os/programs.js";
+import { withScratchFile } from "../os/scratch.js";
 import type { Filesystem } from "./filesystem.js";
 import { identifyFilesystem } from "./identify.js";
 
@@ -116,10 +117,11 @@ export async function makeFilesystem(device: BlockDevice, type: string, options:
   const maker = makerOf(type, options);
   if (!device.writable) throw new DiskError("READ_ONLY", `Cannot make ${type} on ${device.label}: it is read-only`);
   const { partitionOffset = 0, sectorSize = 512, label, from } = options;
-  return withScratchFile(options.scratch, device.size, async (path) => {
+  return withScratchFile(options.scratch, device.size, async ({ path, programPath, files }) => {
     const words = maker.arguments({ partitionOffset, sectorSize, label, from });
-    await runTool(maker.program, [...words, path], options.signal).catch((error: unknown) => {
-      throw toolError(device, type, maker.program, path, error);
+    const how = { files, diesWithUs: true, ...(options.signal ? { signal: options.signal } : {}) };
+    await runProgram(maker.program, [...words, programPath], how).catch((error: unknown) => {
+      throw toolError(device, type, maker.program, programPath, error);
     });
     const made = await openFileDevice(path);
     try {
@@ -160,10 +162,6 @@ function makerOf(type: string, { label = "", from }: Pick<MakeOptions, "label" |
       { details: { usage: true } },
     );
   return maker;
-}
-
-function runTool(program: string, words: readonly string[], signal: AbortSignal | undefined): Promise<unknown> {
-  return runProgram(program, words, signal ? { signal } : {});
 }
 
 /** The tools say first what is wrong, and then how they are used. */

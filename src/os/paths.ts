@@ -1,7 +1,6 @@
-/** Names in the file system: what is there, and a scratch file that goes away. */
-import { accessSync, constants, existsSync, mkdtempSync, promises, realpathSync, rmSync, statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
-import { fromErrno } from "../errors.js";
+/** Names in the file system: what is there. */
+import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 
 export function pathExists(path: string): boolean {
   return existsSync(path);
@@ -45,24 +44,5 @@ export function writableFolderOf(path: string): string | null {
     return folder;
   } catch {
     return null;
-  }
-}
-
-/**
- * Runs `work` with an empty sparse file of `size` bytes that other programs can open by name, and removes it afterwards,
- * whatever happened. It lies in a hidden folder of its own within `folder`, readable by nobody else.
- */
-export async function withScratchFile<T>(folder: string, size: number, work: (path: string) => Promise<T>): Promise<T> {
-  let own: string | undefined;
-  try {
-    own = mkdtempSync(join(folder, ".xvd-"));
-    const path = join(own, "scratch");
-    await promises.writeFile(path, "", { mode: 0o600 });
-    await promises.truncate(path, size);
-    return await work(path);
-  } catch (error) {
-    throw fromErrno(`use a scratch file in "${folder}"`, error);
-  } finally {
-    if (own) rmSync(own, { recursive: true, force: true });
   }
 }

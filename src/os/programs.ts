@@ -1,6 +1,7 @@
 /** Programs of the system: found, run without a shell, their output captured. */
-import { accessSync, constants, statSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import type { ChildProcessWithoutNullStreams } from "node:child_process";
+import { accessSync, constants, realpathSync, statSync } from "node:fs";
+import { basename, delimiter, join } from "node:path";
 import type { Readable } from "node:stream";
 import { DiskError } from "../errors.js";
 import { environment } from "./this-process.js";
@@ -43,6 +44,10 @@ export interface RunOptions {
   /** Added to the environment. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Descriptors that the program has as 3 (`FIRST_INHERITED`), 4 and so on. */
+  readonly files?: readonly number[];
+  /** The kernel ends the program when this process dies, however that happens; Linux, where setpriv is installed. */
+  readonly diesWithUs?: boolean;
   /** Exit codes that are no failure; default only 0. */
   readonly allowed?: readonly number[];
   /** Bytes of output kept before the program is stopped; default 64 MiB. */
@@ -50,6 +55,9 @@ export interface RunOptions {
 }
 
 const MAX_OUTPUT = 64 << 20;
+
+/** Number of the first descriptor of `RunOptions.files` in the program. */
+export const FIRST_INHERITED = 3;
 
 export interface RunResult {
   readonly code: number;
@@ -80,12 +88,13 @@ export function requireProgram(name: string): string {
 export async function runProgram(name: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const program = requireProgram(name);
   const { spawn } = await import("node:child_process");
-  const child = spawn(program, args, {
+  const [command, ...words] = [...(options.diesWithUs ? dyingWithUs() : []), program, ...args];
+  const child = spawn(command!, words, {
     cwd: options.cwd,
     env: { ...environment(), LC_ALL: "C", ...options.env },
     signal: options.signal,
-    stdio: ["pipe", "pipe", "pipe"],
-  });
+    stdio: ["pipe", "pipe", "pipe", ...(options.files ?? [])],
+  }) as ChildProcessWithoutNullStreams;
   const stdout = new Captured(child.stdout, options.maxOutput ?? MAX_OUTPUT, () => child.kill("SIGKILL"));
   const stderr = new Captured(child.stderr, options.maxOutput ?? MAX_OUTPUT, () => child.kill("SIGKILL"));
   child.stdin.on("error", () => {}); // a program may end without reading its input
@@ -103,6 +112,12 @@ export async function runProgram(name: string, args: readonly string[], options:
   } finally {
     for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy();
   }
+}
+
+/** The words before a command that bind its life to ours. BusyBox has a setpriv too, without this ability. */
+function dyingWithUs(): string[] {
+  const setpriv = findProgram("setpriv");
+  return setpriv && basename(realpathSync(setpriv)) === "setpriv" ? [setpriv, "--pdeathsig", "KILL"] : [];
 }
 
 /** What a program prints, up to a limit. Beyond it the pipe is closed as well: children of the program may hold it open. */

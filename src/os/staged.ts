@@ -23,6 +23,7 @@ import { DiskError, fromErrno } from "../errors.js";
 import { type OpenFile, openedFile, openFile } from "./file.js";
 import { errnoError, libc } from "./libc.js";
 import { type FileLock, lockFile } from "./lock.js";
+import { openNamelessIn } from "./nameless.js";
 
 export interface StagedOptions {
   /** Replace an existing file; without it an existing one is refused, at once and again at commit. */
@@ -215,19 +216,10 @@ function existsAlready(path: string): DiskError {
   });
 }
 
-/** Linux's O_TMPFILE, where Node has no name for it. */
-const O_TMPFILE = 0o20_000_000 | (constants.O_DIRECTORY ?? 0);
-
 function openNameless(path: string, final: string, native: boolean): Draft | null {
-  if (!native || !libc() || !existsSync("/proc/self/fd")) return null;
-  try {
-    const fd = openSync(dirname(final), O_TMPFILE | constants.O_RDWR, 0o666);
-    return { file: openedFile(fd, path, true), hidden: null };
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "EOPNOTSUPP" || code === "EISDIR" || code === "EINVAL" || code === "ENOTSUP") return null;
-    throw error;
-  }
+  if (!native || !libc()) return null; // it could not get its name later
+  const fd = openNamelessIn(dirname(final), 0o666);
+  return fd === null ? null : { file: openedFile(fd, path, true), hidden: null };
 }
 
 async function openHidden(path: string, final: string, native: boolean): Promise<Draft> {
