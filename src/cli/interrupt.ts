@@ -1,7 +1,7 @@
 /** SIGINT and SIGTERM in the middle of a command: the work is told to stop, cleans up after itself, and the exit code says which signal it was. */
 import { constants } from "node:os";
 import { DiskError } from "../errors.js";
-import { Exit } from "./report.js";
+import { Exit } from "./exit.js";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 

@@ -1,16 +1,8 @@
 /** Errors for people (one line) and for scripts (`--json`), and the exit code that goes with them. */
 import { printable } from "../bytes/printable.js";
 import { DiskError } from "../errors.js";
+import { Exit } from "./exit.js";
 import { findVerb } from "./registry.js";
-
-/** Ends a command with a code of its own after it has printed its result (`compare`: 1 is "different"). */
-export class Exit extends Error {
-  readonly code: number;
-  constructor(code: number) {
-    super(`exit ${code}`);
-    this.code = code;
-  }
-}
 
 interface UsageError {
   code: string;

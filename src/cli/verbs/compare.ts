@@ -2,10 +2,10 @@
 import type { Command } from "commander";
 import type { Comparison } from "../../block/compare.js";
 import { type DiskFlags, withDisk } from "../disk.js";
+import { Exit } from "../exit.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines } from "../print.js";
 import { withProgress } from "../progress.js";
-import { Exit } from "../report.js";
 
 interface Flags extends DiskFlags {
   secondFormat?: string;

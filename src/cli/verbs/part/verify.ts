@@ -4,8 +4,8 @@ import type { BlockDevice } from "../../../block/device.js";
 import { DiskError } from "../../../errors.js";
 import { pathExists } from "../../../os/paths.js";
 import { type PartitionTable, readPartitionTable } from "../../../partitions/table.js";
+import { Exit } from "../../exit.js";
 import { printJson, printLines } from "../../print.js";
-import { Exit } from "../../report.js";
 import { defaultJournal } from "./cut-move.js";
 import { addDiskOptions, type DiskOptions, withDisk } from "./open-table.js";
 
