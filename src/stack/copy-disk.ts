@@ -58,18 +58,14 @@ export async function copyDisk(source: OpenDisk, target: string, options: CopyDi
 async function copyToFile(source: OpenDisk, path: string, options: CopyDiskOptions): Promise<CopiedDisk> {
   chooseFormat(path, options.format);
   refuseExisting(path, source, options);
-  if (options.dryRun)
-    return {
-      target: path,
-      mode: willReflink(source, options) ? "reflink" : "full",
-      size: source.device.size,
-      copied: 0,
-      ids: [],
-    };
   const staged = await createStaged(path, { force: options.force ?? false, durable: options.durable ?? true });
   const copy = fileDevice(staged.file, { own: false });
   try {
-    const reflinked = await reflinkInto(source, copy, options);
+    const reflinked = await reflinkInto(source, copy, options); // also in a dry run: nothing else tells whether it can be done
+    if (options.dryRun) {
+      await staged.abort();
+      return { target: path, mode: reflinked ? "reflink" : "full", size: source.device.size, copied: 0, ids: [] };
+    }
     const { copied } = reflinked ? { copied: 0 } : await fillNewFile(source.device, copy, options);
     if (options.verify && reflinked) await verify(source.device, copy, options.signal);
     const ids = options.newIds ? await renewIds(copy, options.newIds) : [];
@@ -107,7 +103,7 @@ async function fillNewFile(
   });
 }
 
-/** Staging refuses an existing file too, but a dry run never gets there, and a disk must not replace the file it is read from. */
+/** Staging refuses an existing file too, but a disk must not replace the file it is read from. */
 function refuseExisting(path: string, source: OpenDisk, { force = false }: CopyDiskOptions): void {
   const kind = pathKind(path);
   if (kind === "directory") throw new DiskError("DENIED", `Cannot create "${path}": it is a directory`);
@@ -121,7 +117,7 @@ function refuseExisting(path: string, source: OpenDisk, { force = false }: CopyD
 }
 
 async function reflinkInto(source: OpenDisk, copy: FileDevice, options: CopyDiskOptions): Promise<boolean> {
-  if (willReflink(source, options) && (await source.file!.file.reflinkTo(copy.file))) return true;
+  if (mayReflink(source, options) && (await source.file!.file.reflinkTo(copy.file))) return true;
   if (options.mode === "reflink") {
     const why =
       source.file && source.device === source.whole
@@ -135,7 +131,7 @@ async function reflinkInto(source: OpenDisk, copy: FileDevice, options: CopyDisk
   return false;
 }
 
-function willReflink(source: OpenDisk, { mode }: CopyDiskOptions): boolean {
+function mayReflink(source: OpenDisk, { mode }: CopyDiskOptions): boolean {
   return (
     mode !== "full" &&
     source.file !== null &&

@@ -103,6 +103,13 @@ describe("into a new file", () => {
     };
     await expect(copy(source, target, { newIds: failing })).rejects.toThrow("no random numbers");
     expect(await copy(source, target, { dryRun: true })).toMatchObject({ size: 64 * MIB, copied: 0 });
+    expect(readdirSync(dir)).toEqual(before);
+    const { mode } = await copy(source, target, { mode: "auto", dryRun: true });
+    expect(existsSync(target)).toBe(false);
+    expect(await copy(source, join(tempDir(), "real.dsk"), { mode: "auto" })).toMatchObject({ mode });
+    const forced = copy(source, target, { mode: "reflink", dryRun: true });
+    if (mode === "reflink") expect(await forced).toMatchObject({ mode });
+    else await expect(forced).rejects.toThrow(/by reflink: the file system cannot share blocks/);
     await expect(copy(source, join(dir, "x.qcow2"))).rejects.toMatchObject({ code: "UNSUPPORTED" });
     expect(readdirSync(dir)).toEqual(before);
     expect(existsSync(target)).toBe(false);
