@@ -21,6 +21,7 @@ import {
 import { DiskError, fromErrno } from "../errors.js";
 import { blockDeviceSize } from "./block-size.js";
 import { DirectAccess } from "./direct.js";
+import { findWriter, identityOf } from "./holder.js";
 import { allocate, deallocate, type Run, runAt, zeroInPlace } from "./holes.js";
 import { type Libc, libc, negative } from "./libc.js";
 import type { OpenFile } from "./open-file.js";
@@ -60,10 +61,9 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     }
     return openedFile(fd, path, writable || create, native);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EBUSY")
-      throw new DiskError("DENIED", `Cannot ${what}: it is in use by the kernel (mounted, or part of another device)`, {
-        cause: error,
-      });
+    if ((error as NodeJS.ErrnoException).code === "EBUSY") throw deviceInUse(what, path, error);
+    if ((error as NodeJS.ErrnoException).code === "ENXIO")
+      throw noFile(path, "it is neither a file nor a block device");
     throw fromErrno(what, error);
   }
 }
@@ -74,10 +74,27 @@ export function openedFile(fd: number, path: string, writable: boolean, native =
   if (!stats.isFile() && !stats.isBlockDevice()) {
     closeSync(fd);
     const found = stats.isDirectory() ? "it is a directory" : "it is neither a file nor a block device";
-    throw new DiskError("UNSUPPORTED", `Cannot open "${path}": ${found}`);
+    throw noFile(path, found);
   }
   const calls = native ? libc() : null;
   return new SystemFile(fd, path, writable, stats, calls);
+}
+
+function noFile(path: string, found: string): DiskError {
+  return new DiskError("UNSUPPORTED", `Cannot open "${path}": ${found}`);
+}
+
+/** A block device that is taken exclusively: by a process, or by the kernel itself. */
+function deviceInUse(what: string, path: string, cause: unknown): DiskError {
+  const identity = identityOf(path);
+  const holder = identity === undefined ? null : findWriter(identity);
+  const who = holder
+    ? `${holder.command} (pid ${holder.pid})`
+    : "the kernel (mounted, or part of another device) or another user's process";
+  return new DiskError("DENIED", `Cannot ${what}: it is in use by ${who}`, {
+    details: { path, pid: holder?.pid ?? null, command: holder?.command ?? null },
+    cause,
+  });
 }
 
 function fstatOrClose(fd: number): Stats {

@@ -1,8 +1,11 @@
-/** Who holds a lock on a file: found in /proc, where each descriptor's locks are listed (proc(5), /proc/pid/fdinfo). Linux only. */
-import { readdirSync, readFileSync, statSync } from "node:fs";
+/** Who holds a lock on a file, or has a device open: found in /proc, where each descriptor's locks are listed (proc(5), /proc/pid/fdinfo). Linux only. */
+import { constants, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import type { OpenFile } from "./open-file.js";
 import { ownPid } from "./this-process.js";
+
+/** O_RDONLY, O_WRONLY or O_RDWR within the flags of an open file. */
+const ACCESS_MODE = 3;
 
 export interface Holder {
   readonly pid: number;
@@ -27,6 +30,20 @@ export function findHolder(file: OpenFile, byte: number): Holder | null {
   return null;
 }
 
+/** Another process that has the file or device of this identity (as of `OpenFile`) open for writing; null when none can be seen. */
+export function findWriter(identity: string): Holder | null {
+  for (const pid of numbersIn("/proc")) {
+    if (pid === ownPid) continue;
+    for (const fd of numbersIn(`/proc/${pid}/fd`)) {
+      if (identityOf(`/proc/${pid}/fd/${fd}`) !== identity) continue;
+      const [, flags] = /^flags:\s+([0-7]+)$/m.exec(readOrEmpty(`/proc/${pid}/fdinfo/${fd}`)) ?? [];
+      if (flags && (Number.parseInt(flags, 8) & ACCESS_MODE) !== constants.O_RDONLY)
+        return { pid, command: commandOf(pid) };
+    }
+  }
+  return null;
+}
+
 /** What a process calls itself: `xvd VERB` for this program under Node, else the program's name. */
 export function commandOf(pid: number): string {
   const words = readOrEmpty(`/proc/${pid}/cmdline`).split("\0").filter(Boolean);
@@ -45,7 +62,7 @@ function locks(fdinfo: string, inode: number, byte: number): boolean {
   return false;
 }
 
-function identityOf(path: string): string | undefined {
+export function identityOf(path: string): string | undefined {
   const stats = statOrNull(path);
   return stats && (stats.isBlockDevice() ? `block ${stats.rdev}` : `${stats.dev}:${stats.ino}`);
 }

@@ -35,6 +35,9 @@ const WRITE = 1;
 const WRITE_UNCHANGED = 2;
 const RESIZE = 3;
 
+/** What a process may take to give its locks back at its end. */
+const ENDING_MS = 20;
+
 const BYTES: Record<LockMode, { uses: readonly number[]; keeps: readonly number[] }> = {
   read: { uses: [CONSISTENT_READ], keeps: [WRITE, RESIZE] },
   write: { uses: [CONSISTENT_READ, WRITE, RESIZE], keeps: [CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE] },
@@ -43,15 +46,28 @@ const BYTES: Record<LockMode, { uses: readonly number[]; keeps: readonly number[
 /** Locks an open file or throws `DENIED`, naming who holds it. */
 export function lockFile(file: OpenFile, mode: LockMode, options: LockOptions = {}): FileLock {
   const purpose = options.purpose ?? `open "${file.path}"${mode === "write" ? " for writing" : ""}`;
-  const conflict = file.native ? lockBytes(file.native, file.fd, mode) : "unsupported";
+  let conflict = file.native ? lockBytes(file.native, file.fd, mode) : "unsupported";
+  let holder: Holder | null = null;
+  if (typeof conflict === "number") {
+    unlockBytes(file);
+    holder = findHolder(file, conflict);
+    if (!holder) conflict = lockAgain(file, mode);
+  }
   if (conflict === null) return { release: () => unlockBytes(file) };
   if (conflict === "unsupported") {
     const taken = lockByFile(file.identity, mode, options.directory);
     if ("release" in taken) return taken;
     throw inUse(purpose, file.path, mode, taken);
   }
-  unlockBytes(file);
-  throw inUse(purpose, file.path, mode, findHolder(file, conflict));
+  throw inUse(purpose, file.path, mode, holder ?? findHolder(file, conflict));
+}
+
+/** Who cannot be seen may just be ending: its descriptors leave /proc a moment before its locks go. */
+function lockAgain(file: OpenFile, mode: LockMode): number | "unsupported" | null {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ENDING_MS);
+  const conflict = lockBytes(file.native!, file.fd, mode);
+  if (typeof conflict === "number") unlockBytes(file);
+  return conflict;
 }
 
 /** Null when locked; the byte at which somebody else is in the way; or that the file system has no locks. */

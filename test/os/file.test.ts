@@ -1,8 +1,10 @@
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { alignedBuffer } from "#src/os/direct.js";
 import { type OpenFile, type OpenFileOptions, openFile } from "#src/os/file.js";
 import { errnoError, libc } from "#src/os/libc.js";
@@ -179,6 +181,11 @@ describe.each([
     await file.startWriteback(0, MIB);
     await file.dataSync();
     await file.sync();
+    expect(file.allocatedSize()).toBeGreaterThanOrEqual(MIB); // a file system that allocates late has done so now
+    expect(Buffer.compare(readFileSync(file.path), pattern(MIB, 4))).toBe(0);
+    await file.close();
+    await expect(file.dataSync()).rejects.toMatchObject({ code: "IO", details: { errno: "EBADF" } });
+    await expect(file.sync()).rejects.toMatchObject({ code: "IO", details: { errno: "EBADF" } });
   });
 });
 
@@ -187,12 +194,16 @@ describe("opening", () => {
     ["nothing there", "nothere", "NOT_FOUND", /Cannot open ".*nothere": no such file or directory/],
     ["a folder", "folder", "UNSUPPORTED", /Cannot open ".*folder": it is a directory/],
     ["a pipe without another end", "pipe", "UNSUPPORTED", /it is neither a file nor a block device/],
+    ["a socket", "socket", "UNSUPPORTED", /Cannot open ".*socket": it is neither a file nor a block device/],
     ["a device of characters", "/dev/null", "UNSUPPORTED", /it is neither a file nor a block device/],
   ])("refuses %s", async (_what, name, code, message) => {
     const folder = tempDir();
     mkdirSync(join(folder, "folder"));
     execFileSync("mkfifo", [join(folder, "pipe")]);
     const path = name.startsWith("/") ? name : join(folder, name);
+    const server = createServer().listen(join(folder, "socket"));
+    await once(server, "listening");
+    onTestFinished(() => void server.close());
     const failure = openFile(path);
     await expect(failure).rejects.toMatchObject({ code });
     await expect(failure).rejects.toThrow(message);

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { type OpenFile, openFile } from "#src/os/file.js";
-import { commandOf } from "#src/os/holder.js";
+import { commandOf, findWriter } from "#src/os/holder.js";
 import { libc } from "#src/os/libc.js";
 import { type LockMode, lockFile } from "#src/os/lock.js";
 import { built, startNode } from "../support/child.js";
@@ -38,6 +38,39 @@ async function holderOf(path: string, mode: LockMode, native: boolean, directory
   expect(await child.line()).toBe("locked");
   return child;
 }
+
+describe.skipIf(libc() === null)("a lock whose holder cannot be seen", () => {
+  /** The kernel's answer to the first `times` questions for others' locks is that there is one. */
+  function inTheWay(file: OpenFile, times: number): OpenFile {
+    const calls = libc()!;
+    const testLock = (...args: Parameters<typeof calls.testLock>) => (times-- > 0 ? 1 : calls.testLock(...args));
+    return { path: file.path, fd: file.fd, identity: file.identity, native: { ...calls, testLock } } as OpenFile;
+  }
+
+  test("is asked for once more: the holder may just have ended", async () => {
+    const file = await open(makeFile(), true);
+    lockFile(inTheWay(file, 1), "write").release();
+    expect(() => lockFile(inTheWay(file, 1000), "write")).toThrow(/it is in use by another process$/);
+    lockFile(file, "write").release(); // the refused one left nothing
+  });
+});
+
+test.skipIf(!existsSync("/proc/self/fdinfo"))("who has a file open for writing is found by its identity", async () => {
+  const path = makeFile();
+  const file = await open(path, true);
+  const start = (flags: string) =>
+    startNode(`
+      import { openSync } from "node:fs";
+      openSync(${JSON.stringify(path)}, ${JSON.stringify(flags)});
+      console.log("open");
+      setInterval(() => {}, 1000);`);
+  const reader = start("r");
+  await reader.line();
+  expect(findWriter(file.identity)).toBeNull(); // neither readers nor this process
+  const writer = start("r+");
+  await writer.line();
+  expect(findWriter(file.identity)).toEqual({ pid: writer.pid, command: expect.stringContaining("node") });
+});
 
 describe.each([
   ["in the kernel", true],
