@@ -54,7 +54,7 @@ const SENTENCES: Record<string, string> = {
   EROFS: "the file system is read-only",
   ENOSPC: "no space left on the file system",
   EDQUOT: "the disk quota is used up",
-  EFBIG: "the file would be larger than the file system allows",
+  EFBIG: "the file would be larger than the file system or the limit on file sizes allows",
   EISDIR: "it is a directory",
   EIO: "input/output error",
 };

@@ -63,7 +63,7 @@ describe("create and info", () => {
       [2, /missing required argument 'size'/, ["create", "z.dsk"]],
       [1, /its name says qcow2/, ["create", "z.qcow2", "1M"]],
       [1, /no such file or directory/, ["create", "no/z.dsk", "1M"]],
-      [1, /file system allows/, ["create", "z.dsk", "8000T"]],
+      [1, /larger than the file system or the limit on file sizes allows/, ["create", "z.dsk", "8000T"]],
       [1, /"nothere\.dsk": no such file/, ["info", "nothere.dsk"]],
       [2, /"nbd:\/\/h\/e#x"/, ["info", "nbd://h/e#x"]],
     ];
