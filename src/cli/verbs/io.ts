@@ -27,12 +27,12 @@ export default function io(command: Command): void {
       "after",
       `
 Commands:
-  write [-P BYTE] OFFSET LENGTH   write a pattern, 0xcd when none is given
-  read [-P BYTE] OFFSET LENGTH    read, and with -P fail where the bytes are something else
-  writez OFFSET LENGTH            write zeros, giving back space (also write -z)
-  discard OFFSET LENGTH           give back space, contents become unspecified
-  flush                           wait until everything is on stable storage
-Offsets and lengths take units (64k, 1M, 8s) and need no alignment. What was written is flushed at the end.`,
+  write [-f] [-P BYTE] OFFSET LENGTH   write a pattern, 0xcd when none is given; -f: wait until it is on stable storage
+  read [-v] [-P BYTE] OFFSET LENGTH    read, with -P fail where the bytes are something else; -v: show them (not with --json)
+  writez [-f] OFFSET LENGTH            write zeros, giving back space (also write -z and write -zu)
+  discard OFFSET LENGTH                give back space, contents become unspecified
+  flush                                wait until everything is on stable storage
+Offsets and lengths take units (64k, 1M, 8s) or are hexadecimal bytes (0x1000), and need no alignment. What was written is flushed at the end.`,
     )
     .action((disk: string, flags: Flags) => run(disk, flags));
 }
@@ -50,7 +50,7 @@ async function run(text: string, flags: Flags): Promise<void> {
       async (signal) => {
         const device = byteGranular(disk.device);
         for (const command of flags.dryRun ? [] : commands) {
-          await runIoCommand(device, command, signal);
+          await runIoCommand(device, command, { signal, show: flags.json ? () => {} : printLines });
           if (!flags.json) printLines([outcome(command)]);
         }
         if (device.writable) await device.flush();
