@@ -15,7 +15,7 @@ export async function errorsPage() {
       ["Code", "Meaning", "Exit code of `xvd`"],
       errorCodes().map(({ code, meaning }) => [`\`${code}\``, meaning, exitCode(new DiskError(code, ""))]),
     ),
-    "Wrong usage of the command line ends with exit code 2; `compare` and `check` have exit codes of their own, see their help. With `--json` an error is one document on stderr: " +
+    "Wrong usage of the command line ends with exit code 2, and its code with `--json` is `USAGE`; `compare` and `check` have exit codes of their own, see their help. With `--json` an error is one document on stderr: " +
       '`{"error":{"code","message","details"}}`.',
     "## The operating system's errors",
     table(

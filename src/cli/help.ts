@@ -2,23 +2,22 @@
 import type { Command } from "commander";
 import { GROUPS, SECTIONS } from "./registry.js";
 
-/** The program when `argv` names no verb: it prints help, or refuses an unknown word. */
-export function helpProgram(program: Command, first: string, group: boolean): Command {
+/** The program when `words` name no verb: it prints help, or throws for an unknown word, also beside --help. */
+export function helpProgram(program: Command, words: readonly string[], group: boolean): Command {
+  const [first = "", second] = words;
   program.description(
-    "Disk images: create, partition, clone, attach as /dev/xvdX, back up and restore. No root, no kernel modules.",
+    "Disk images: create, partition, fill, resize, clone, compare, attach as /dev/xvdX. No root, no kernel modules.",
   );
   if (group) {
     const command = program.command(first).description(GROUPS[first]!).exitOverride();
+    if (second !== undefined) unknown(command, `${first} ${second}`);
     const verbs = verbLines((name) => name.startsWith(`${first} `));
-    command
-      .addHelpText("after", `\nCommands:\n${verbs}`)
-      .argument("<command>")
-      .action((word: string) => unknown(command, `${first} ${word}`));
+    command.addHelpText("after", `\nCommands:\n${verbs}`).argument("<command>");
     return program;
   }
-  program.usage("COMMAND ...").addHelpText("after", sections()).argument("[command]");
-  program.action((word?: string) => (word === undefined ? program.outputHelp() : unknown(program, word)));
-  return program;
+  if (first !== "") unknown(program, first);
+  program.usage("COMMAND ...").addHelpText("after", sections());
+  return program.action(() => program.outputHelp());
 }
 
 function unknown(command: Command, name: string): never {

@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 
 /** Runs the command line and sets `process.exitCode`. Never throws. */
-export async function main(argv: readonly string[]): Promise<void> {
+export async function main(given: readonly string[]): Promise<void> {
+  const argv = given[0] === "help" ? [...given.slice(1), "--help"] : given;
   process.stdout.on("error", (error) => endOutput(error, argv));
   if (argv.length === 1 && asksVersion(argv[0]!)) {
     process.stdout.write(`${packageVersion()}\n`); // before anything is loaded: scripts ask this often
@@ -33,12 +34,13 @@ export async function programFor(argv: readonly string[]): Promise<Command> {
   const [{ Command }, { findVerb, GROUPS }] = await Promise.all([import("commander"), import("./registry.js")]);
   const program = new Command("xvd").exitOverride();
   program.configureOutput({ writeErr: () => {} }); // wrong usage is reported in our own form, once
-  const [first = "", second = ""] = argv.filter((word) => !word.startsWith("-"));
+  const words = argv.filter((word) => !word.startsWith("-"));
+  const [first = "", second = ""] = words;
   const group = Object.hasOwn(GROUPS, first);
   const name = group ? `${first} ${second}` : first;
   const entry = findVerb(name);
   if (!entry || argv.some(asksVersion)) program.version(packageVersion(), "-V, --version");
-  if (!entry) return (await import("./help.js")).helpProgram(program, first, group);
+  if (!entry) return (await import("./help.js")).helpProgram(program, words, group);
 
   const parent = group ? program.command(first).description(GROUPS[first]!).exitOverride() : program;
   const command = parent

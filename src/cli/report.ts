@@ -23,7 +23,7 @@ export function reportError(error: unknown, argv: readonly string[]): number {
       : String(error);
   if (argv.includes("--json")) {
     const details = error instanceof DiskError ? error.details : {};
-    const code = usage ? "USAGE" : error instanceof DiskError ? error.code : "INTERNAL";
+    const code = usage || details.usage === true ? "USAGE" : error instanceof DiskError ? error.code : "INTERNAL";
     process.stderr.write(`${JSON.stringify({ error: { code, message, details } })}\n`);
   } else {
     process.stderr.write(`xvd${verb ? ` ${verb}` : ""}: ${printable(lowerFirst(message))}\n`);

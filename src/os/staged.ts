@@ -48,6 +48,10 @@ export interface StagedFile {
 /** Throws `DENIED` when the name is taken (without `force`) or the file to be replaced is in use. */
 export async function createStaged(path: string, options: StagedOptions = {}): Promise<StagedFile> {
   const { force = false, size = 0, durable = true, native = true } = options;
+  if (path === "")
+    throw new DiskError("UNSUPPORTED", 'Cannot create "": its name is empty, allowed is the name of a file', {
+      details: { usage: true },
+    });
   const final = resolved(path);
   const replaced = await holdReplaced(path, final, force, native);
   try {

@@ -122,10 +122,15 @@ export function findPartition(table: PartitionTable, number: number): Partition 
   );
 }
 
+/** The label of a part as the user names it: `"guest.dsk#p2"`, the quotes around all of it. */
+function partLabel(whole: string, part: string): string {
+  return whole.endsWith('"') ? `${whole.slice(0, -1)}${part}"` : `${whole}${part}`;
+}
+
 /** One partition as a device of its own, labelled `guest.dsk#p2`. Closing it leaves `device` open. */
 export function openPartition(device: BlockDevice, table: PartitionTable, number: number): BlockDevice {
   const { offset, size, kind } = findPartition(table, number);
-  const label = `${device.label}#p${number}`;
+  const label = partLabel(device.label, `#p${number}`);
   if (kind === "extended")
     throw new DiskError(
       "UNSUPPORTED",

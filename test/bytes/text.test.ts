@@ -34,6 +34,8 @@ describe("sizes", () => {
     ["2048s", 1_048_576],
     [" 64M ", 64 * 2 ** 20],
     ["9007199254740991", 2 ** 53 - 1],
+    ["0.3K", 308],
+    ["1.0000001G", 2 ** 30 + 108],
   ])("%j is %i bytes", (text, size) => expect(parseSize(text)).toBe(size));
 
   test.each([
@@ -43,7 +45,7 @@ describe("sizes", () => {
     ["1e3", "allowed are bytes"],
     ["0x10", "allowed are bytes"],
     ["1.5", "no whole number of bytes"],
-    ["0.3K", "no whole number of bytes"],
+    ["0.3s", "no whole number of bytes"],
     ["9007199254740992", "allowed up to 2^53-1"],
     ["8P", "allowed up to 2^53-1"],
     ["8E", "allowed up to 2^53-1"],

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { alignUp } from "../../bytes/align.js";
 import { formatSize, parseSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
-import type { Preallocation } from "../../formats/format.js";
+import type { ImageFormat, Preallocation } from "../../formats/format.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines, remark } from "../print.js";
 import { withProgress } from "../progress.js";
@@ -12,6 +12,7 @@ interface Flags {
   format?: string;
   preallocation?: string;
   force?: boolean;
+  dryRun?: boolean;
   option: string[];
   backing?: string;
   json?: boolean;
@@ -31,6 +32,7 @@ export default function create(command: Command): void {
     )
     .option("-b, --backing <disk>", "make an overlay on another image (formats that have them)")
     .option("--force", "replace an existing file")
+    .option("--dry-run", "tell what would be done")
     .addHelpText(
       "after",
       "\nAn image takes space only for what is written into it. Sizes are rounded up to sectors of 512 bytes.",
@@ -48,25 +50,41 @@ async function run(path: string, sizeText: string, flags: Flags): Promise<void> 
   const asked = parseSize(sizeText);
   const size = alignUp(asked, 512);
   const preallocation = await preallocationOf(path, flags);
+  if (flags.force) (await import("../../stack/cut-move.js")).refuseCutMove(path, `replace ${JSON.stringify(path)}`);
+  const replaces = (await import("../../os/paths.js")).pathExists(path);
+  const stored = await interruptible((signal) => makeImage(path, format, size, preallocation, flags, signal));
+  if (size !== asked) remark(`xvd create: the size is rounded up from ${asked} to ${size} bytes, a multiple of 512`);
+  const { dryRun = false } = flags;
+  const made = { filename: path, format: format.name, "virtual-size": size };
+  if (flags.json) return printJson(dryRun ? { ...made, "dry-run": true } : { ...made, "actual-size": stored });
+  const done = dryRun ? (replaces ? "would replace" : "would create") : "created";
+  printLines([`${done} ${path}: ${format.name}, ${formatSize(size)} (${size} bytes)`]);
+}
+
+/** Bytes stored. A dry run goes as far as a sparse file without a name, which tells what would be refused. */
+async function makeImage(
+  path: string,
+  format: ImageFormat,
+  size: number,
+  preallocation: Preallocation,
+  flags: Flags,
+  signal: AbortSignal,
+): Promise<number> {
   const { createStaged } = await import("../../os/staged.js");
   const { fileDevice } = await import("../../block/file.js");
-  if (flags.force) (await import("../../stack/cut-move.js")).refuseCutMove(path, `replace ${JSON.stringify(path)}`);
-  const result = await interruptible(async (signal) => {
-    const staged = await createStaged(path, { force: flags.force ?? false });
-    try {
-      const file = fileDevice(staged.file, { own: false });
-      await withProgress("create", flags, (report) => format.create(file, size, { preallocation, signal, ...report }));
-      const stored = staged.file.allocatedSize();
-      await staged.commit();
-      return { filename: path, format: format.name, "virtual-size": size, "actual-size": stored };
-    } catch (error) {
-      await staged.abort();
-      throw error;
-    }
-  });
-  if (size !== asked) remark(`xvd create: the size is rounded up from ${asked} to ${size} bytes, a multiple of 512`);
-  if (flags.json) printJson(result);
-  else printLines([`created ${path}: ${format.name}, ${formatSize(size)} (${size} bytes)`]);
+  const { force = false, dryRun = false } = flags;
+  const staged = await createStaged(path, { force });
+  try {
+    const file = fileDevice(staged.file, { own: false });
+    const how = { preallocation: dryRun ? "off" : preallocation, signal } as const;
+    await withProgress("create", flags, (report) => format.create(file, size, { ...how, ...report }));
+    const stored = staged.file.allocatedSize();
+    await (dryRun ? staged.abort() : staged.commit());
+    return stored;
+  } catch (error) {
+    await staged.abort();
+    throw error;
+  }
 }
 
 async function preallocationOf(path: string, flags: Flags): Promise<Preallocation> {

@@ -1,7 +1,7 @@
 /** `xvd resize`: an image made larger or smaller. */
 import type { Command } from "commander";
 import { alignUp } from "../../bytes/align.js";
-import { formatSize, parseSize } from "../../bytes/size.js";
+import { formatSizes, parseSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
 import { withDisk } from "../disk.js";
 import { printJson, printLines } from "../print.js";
@@ -51,7 +51,9 @@ async function run(path: string, sizeText: string, flags: Flags): Promise<void> 
       steps: result.steps,
     };
     if (flags.json) return printJson(document);
-    const done = `${path}: ${formatSize(result.oldSize)} ${dryRun ? "would become" : "became"} ${formatSize(result.newSize)} (${result.newSize} bytes)`;
+    const [before, after] = formatSizes(result.oldSize, result.newSize);
+    const exact = after.endsWith("bytes") ? "" : ` (${result.newSize} bytes)`;
+    const done = `${path}: ${before} ${dryRun ? "would become" : "became"} ${after}${exact}`;
     const told = dryRun ? result.steps : result.steps.filter((step) => step.startsWith("partition "));
     printLines([done, ...told.map((step) => `  ${step}`)]);
   });
