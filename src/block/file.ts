@@ -48,16 +48,14 @@ export interface FileDeviceOfOptions extends Pick<FileDeviceOptions, "sizeOverri
 export function fileDevice(file: OpenFile, options: FileDeviceOfOptions = {}): FileDevice {
   const { sizeOverride, lock, own = true } = options;
   let closed = false;
-  const sizeNow = () => sizeOverride ?? file.size;
 
   const device = defineDevice({
     label: options.label ?? `"${file.path}"`,
     get size() {
-      return sizeNow();
+      return sizeOverride ?? file.size;
     },
     writable: file.writable,
-    read: (offset, into) =>
-      offset + into.length <= file.size ? file.read(offset, into) : readPastEnd(file, offset, into),
+    read: (offset, into) => readPadded(file, offset, into),
     write: (offset, data) => file.write(offset, data),
     zero: (offset, length) => file.punchHole(offset, length),
     discard: (offset, length) => file.punchHole(offset, length),
@@ -75,12 +73,9 @@ export function fileDevice(file: OpenFile, options: FileDeviceOfOptions = {}): F
     file,
     async resize(size: number) {
       if (closed) throw new TypeError(`Cannot resize ${device.label}: it is closed`);
-      if (!file.writable) throw new DiskError("READ_ONLY", `Cannot resize ${device.label}: it is read-only`);
       if (sizeOverride !== undefined)
         throw new DiskError("UNSUPPORTED", `Cannot resize ${device.label}: its size is fixed`);
-      if (!Number.isSafeInteger(size) || size < 0)
-        throw new RangeError(`Cannot resize ${device.label}: ${size} is no size`);
-      await file.resize(size);
+      await resizeFile(file, size, device.label);
     },
   };
   return withFileRange(Object.assign(device, extension), async (offset, length) => ({
@@ -91,7 +86,17 @@ export function fileDevice(file: OpenFile, options: FileDeviceOfOptions = {}): F
   }));
 }
 
-/** The part within the file is read, the rest is zeros. */
+async function resizeFile(file: OpenFile, size: number, label: string): Promise<void> {
+  if (!file.writable) throw new DiskError("READ_ONLY", `Cannot resize ${label}: it is read-only`);
+  if (!Number.isSafeInteger(size) || size < 0) throw new RangeError(`Cannot resize ${label}: ${size} is no size`);
+  await file.resize(size);
+}
+
+/** What lies behind the file's end, within a size that is given, reads as zeros. */
+function readPadded(file: OpenFile, offset: number, into: Uint8Array): Promise<void> {
+  return offset + into.length <= file.size ? file.read(offset, into) : readPastEnd(file, offset, into);
+}
+
 async function readPastEnd(file: OpenFile, offset: number, into: Uint8Array): Promise<void> {
   const inside = Math.max(0, Math.min(into.length, file.size - offset));
   if (inside > 0) await file.read(offset, into.subarray(0, inside));

@@ -54,46 +54,16 @@ export interface Layout<F extends Fields> extends LayoutOptions {
 /** Builds the table; throws at import when fields leave a gap, overlap, or do not end at `size`. */
 export function layout<F extends Fields>(name: string, options: LayoutOptions, fields: F): Layout<F> {
   checkCoverage(name, options.size, fields);
-  const little = options.endian === "le";
   const entries = Object.entries(fields);
-
+  const table: Table = { name, size: options.size, little: options.endian === "le", entries };
   return {
     name,
     ...options,
     fields,
-
-    decode(bytes, offset = 0) {
-      if (offset < 0 || offset + options.size > bytes.length) {
-        const found = Math.max(0, bytes.length - offset);
-        throw new DiskError("CORRUPT", `Cannot read ${name}: ${found} bytes are left, it needs ${options.size}`);
-      }
-      const view = new DataView(bytes.buffer, bytes.byteOffset + offset, options.size);
-      const value: Record<string, unknown> = {};
-      for (const [key, field] of entries) {
-        try {
-          value[key] = field.type.decode(view, field.offset, little);
-        } catch (error) {
-          const text = `Cannot read ${name}: ${key} is ${(error as Error).message} (byte ${field.offset})`;
-          throw new DiskError("CORRUPT", text, { details: { structure: name, field: key, byte: field.offset } });
-        }
-      }
-      return value as DecodedFields<F>;
-    },
-
-    encode(value, into = new Uint8Array(options.size), offset = 0) {
-      if (offset < 0 || offset + options.size > into.length)
-        throw new RangeError(`${name} does not fit: ${into.length} bytes, offset ${offset}, size ${options.size}`);
-      const view = new DataView(into.buffer, into.byteOffset + offset, options.size);
-      for (const [key, field] of entries) {
-        const given = value[key] ?? field.type.fallback;
-        if (given === undefined) throw new TypeError(`${name} needs a value for ${key}`);
-        field.type.encode(view, field.offset, given, little);
-      }
-      return into;
-    },
-
+    decode: (bytes, offset = 0) => decodeFields(table, bytes, offset) as DecodedFields<F>,
+    encode: (value, into = new Uint8Array(options.size), offset = 0) => encodeFields(table, value, into, offset),
     describe(bytes, offset = 0) {
-      const value = bytes ? (this.decode(bytes, offset) as Record<string, unknown>) : undefined;
+      const value = bytes && decodeFields(table, bytes, offset);
       const rows = entries.map(([key, field]) => {
         const shown = value ? ` = ${field.type.print?.(value[key]) ?? String(value[key])}` : "";
         return `${String(field.offset).padStart(4)}  ${field.type.kind.padEnd(12)} ${key}${shown}  ${field.doc}`;
@@ -101,6 +71,49 @@ export function layout<F extends Fields>(name: string, options: LayoutOptions, f
       return [`${name} (${options.size} bytes, ${options.endian}; ${options.spec})`, ...rows].join("\n");
     },
   };
+}
+
+/** What decoding and encoding need of a layout, made once. */
+interface Table {
+  readonly name: string;
+  readonly size: number;
+  readonly little: boolean;
+  readonly entries: readonly (readonly [string, Fields[string]])[];
+}
+
+function decodeFields({ name, size, little, entries }: Table, bytes: Uint8Array, offset: number) {
+  if (offset < 0 || offset + size > bytes.length) {
+    const found = Math.max(0, bytes.length - offset);
+    throw new DiskError("CORRUPT", `Cannot read ${name}: ${found} bytes are left, it needs ${size}`);
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset, size);
+  const value: Record<string, unknown> = {};
+  for (const [key, field] of entries) {
+    try {
+      value[key] = field.type.decode(view, field.offset, little);
+    } catch (error) {
+      const text = `Cannot read ${name}: ${key} is ${(error as Error).message} (byte ${field.offset})`;
+      throw new DiskError("CORRUPT", text, { details: { structure: name, field: key, byte: field.offset } });
+    }
+  }
+  return value;
+}
+
+function encodeFields(
+  { name, size, little, entries }: Table,
+  value: Record<string, unknown>,
+  into: Uint8Array,
+  offset: number,
+): Uint8Array {
+  if (offset < 0 || offset + size > into.length)
+    throw new RangeError(`${name} does not fit: ${into.length} bytes, offset ${offset}, size ${size}`);
+  const view = new DataView(into.buffer, into.byteOffset + offset, size);
+  for (const [key, field] of entries) {
+    const given = value[key] ?? field.type.fallback;
+    if (given === undefined) throw new TypeError(`${name} needs a value for ${key}`);
+    field.type.encode(view, field.offset, given, little);
+  }
+  return into;
 }
 
 function checkCoverage(name: string, size: number, fields: Fields): void {

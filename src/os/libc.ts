@@ -100,35 +100,53 @@ function loadKoffi(): Koffi {
 }
 
 function bind(koffi: Koffi): Libc {
+  const calls = declareCalls(koffi);
+  const kernel = kernelOf(koffi);
+  return {
+    ...reading(koffi, calls, kernel),
+    ...moving(calls, kernel),
+    ...locking(calls, kernel),
+    ...naming(calls, kernel),
+  };
+}
+
+type Calls = ReturnType<typeof declareCalls>;
+
+function declareCalls(koffi: Koffi) {
   const lib = koffi.load(null);
   const declare = (name: string, result: string, ...args: string[]) => lib.func(name, result, args);
-  const preadv2 = declare("preadv2", "intptr_t", "int", "void *", "int", "int64_t", "int");
-  const lseek = declare("lseek", "int64_t", "int", "int64_t", "int");
-  const fallocate = declare("fallocate", "int", "int", "int", "int64_t", "int64_t");
-  const copyFileRange = declare("copy_file_range", "intptr_t", "int", "void *", "int", "void *", "size_t", "uint");
-  const syncFileRange = declare("sync_file_range", "int", "int", "int64_t", "int64_t", "uint");
-  const ioctlNumber = declare("ioctl", "int", "int", "ulong", "intptr_t");
-  const ioctlBytes = declare("ioctl", "int", "int", "ulong", "void *");
-  const fcntl = declare("fcntl", "int", "int", "int", "void *");
-  const linkat = declare("linkat", "int", "int", "str", "int", "str", "int");
-
-  const answer = (result: number | bigint): number => (result < 0 ? -koffi.errno() : Number(result));
-  const later = (call: { async: (...args: unknown[]) => void }, ...args: unknown[]): Promise<number> =>
-    new Promise((resolve, reject) => {
-      call.async(...args, (error: unknown, result: number) => (error ? reject(error) : resolve(answer(result))));
-    });
-
-  // One call at a time on this thread: the vector and the lock are filled just before the call that reads them.
-  const vector = new BigUint64Array(2);
-  const lock = new BigInt64Array(4);
-  const lockType = new Int16Array(lock.buffer);
-  const fillLock = (type: number, offset: number, length: number) => {
-    lock.fill(0n);
-    lockType[0] = type;
-    lock[1] = BigInt(offset);
-    lock[2] = BigInt(length);
+  return {
+    preadv2: declare("preadv2", "intptr_t", "int", "void *", "int", "int64_t", "int"),
+    lseek: declare("lseek", "int64_t", "int", "int64_t", "int"),
+    fallocate: declare("fallocate", "int", "int", "int", "int64_t", "int64_t"),
+    copyFileRange: declare("copy_file_range", "intptr_t", "int", "void *", "int", "void *", "size_t", "uint"),
+    syncFileRange: declare("sync_file_range", "int", "int", "int64_t", "int64_t", "uint"),
+    ioctlNumber: declare("ioctl", "int", "int", "ulong", "intptr_t"),
+    ioctlBytes: declare("ioctl", "int", "int", "ulong", "void *"),
+    fcntl: declare("fcntl", "int", "int", "int", "void *"),
+    linkat: declare("linkat", "int", "int", "str", "int", "str", "int"),
   };
+}
 
+/** How a call's result becomes what `Libc` promises: at once, or from a thread of koffi's. */
+interface Kernel {
+  answer(result: number | bigint): number;
+  later(call: { async: (...args: unknown[]) => void }, ...args: unknown[]): Promise<number>;
+}
+
+function kernelOf(koffi: Koffi): Kernel {
+  const answer = (result: number | bigint): number => (result < 0 ? -koffi.errno() : Number(result));
+  return {
+    answer,
+    later: (call, ...args) =>
+      new Promise((resolve, reject) => {
+        call.async(...args, (error: unknown, result: number) => (error ? reject(error) : resolve(answer(result))));
+      }),
+  };
+}
+
+function reading(koffi: Koffi, { preadv2, lseek }: Calls, { answer }: Kernel) {
+  const vector = new BigUint64Array(2); // one call at a time on this thread: filled just before the call that reads it
   return {
     address: (bytes) => Number(koffi.address(bytes)),
     readCached(fd, into, offset) {
@@ -138,6 +156,12 @@ function bind(koffi: Koffi): Libc {
     },
     seekData: (fd, offset) => answer(lseek(fd, offset, SEEK_DATA)),
     seekHole: (fd, offset) => answer(lseek(fd, offset, SEEK_HOLE)),
+  } satisfies Partial<Libc>;
+}
+
+/** Space and contents, in the kernel; these may wait for the disk. */
+function moving({ fallocate, copyFileRange, ioctlNumber, ioctlBytes, syncFileRange }: Calls, { later }: Kernel) {
+  return {
     fallocate: (fd, mode, offset, length) => later(fallocate, fd, mode, offset, length),
     copyFileRange: (from, fromOffset, to, toOffset, length) =>
       later(
@@ -153,20 +177,38 @@ function bind(koffi: Koffi): Libc {
     cloneRange: (from, fromOffset, to, toOffset, length) =>
       later(ioctlBytes, to, FICLONERANGE, BigInt64Array.of(...[from, fromOffset, length, toOffset].map(BigInt))),
     syncFileRange: (fd, offset, length, flags) => later(syncFileRange, fd, offset, length, flags),
+  } satisfies Partial<Libc>;
+}
+
+function locking({ fcntl }: Calls, { answer }: Kernel) {
+  const lock = new BigInt64Array(4); // struct flock; one call at a time on this thread
+  const lockType = new Int16Array(lock.buffer);
+  const fill = (type: number, offset: number, length: number) => {
+    lock.fill(0n);
+    lockType[0] = type;
+    lock[1] = BigInt(offset);
+    lock[2] = BigInt(length);
+  };
+  return {
     setLock(fd, type, offset, length) {
-      fillLock(type, offset, length);
+      fill(type, offset, length);
       return answer(fcntl(fd, F_OFD_SETLK, lock));
     },
     testLock(fd, type, offset, length) {
-      fillLock(type, offset, length);
+      fill(type, offset, length);
       const result = answer(fcntl(fd, F_OFD_GETLK, lock));
       return result < 0 ? result : Number(lockType[0] !== F_UNLCK);
     },
+  } satisfies Partial<Libc>;
+}
+
+function naming({ linkat, ioctlBytes }: Calls, { answer }: Kernel) {
+  return {
     linkOpenFile: (fd, path) => answer(linkat(AT_FDCWD, `/proc/self/fd/${fd}`, AT_FDCWD, path, AT_SYMLINK_FOLLOW)),
     deviceSize(fd) {
       const size = new BigUint64Array(1);
       const result = answer(ioctlBytes(fd, BLKGETSIZE64, size));
       return result < 0 ? result : Number(size[0]);
     },
-  };
+  } satisfies Partial<Libc>;
 }

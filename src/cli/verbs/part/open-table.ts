@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { BlockDevice } from "../../../block/device.js";
 import { DiskError } from "../../../errors.js";
 import { type PartitionTable, readPartitionTable, type SectorSize } from "../../../partitions/table.js";
-import { diskContext } from "../../disk.js";
+import { withDisk as withOpenDisk } from "../../disk.js";
 import { remark } from "../../print.js";
 
 export interface DiskOptions {
@@ -26,25 +26,13 @@ export function parseSectorSize(text: string): SectorSize {
   });
 }
 
-/** Runs `use` with the open disk, and closes it whatever happens. */
-export async function withDisk<T>(
+/** Runs `work` with the device of the open disk, and closes it whatever happens. */
+export function withDisk<T>(
   name: string,
-  options: DiskOptions & { writable?: boolean; moving?: boolean },
-  use: (device: BlockDevice) => Promise<T>,
+  { format, forceShare, writable, moving }: DiskOptions & { writable?: boolean; moving?: boolean },
+  work: (device: BlockDevice) => Promise<T>,
 ): Promise<T> {
-  const { openDisk } = await import("../../../stack/disk.js");
-  const device = await openDisk(name, {
-    ...diskContext(),
-    writable: options.writable ?? false,
-    moving: options.moving ?? false,
-    ...(options.format === undefined ? {} : { format: options.format }),
-    ...(options.forceShare ? { forceShare: true } : {}),
-  });
-  try {
-    return await use(device);
-  } finally {
-    await device.close();
-  }
+  return withOpenDisk(name, { format, forceShare, writable, moving }, ({ device }) => work(device));
 }
 
 /** The disk's table. Throws `NOT_FOUND` when it has none. */
