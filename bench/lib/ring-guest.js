@@ -2,21 +2,29 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { RpcServer } from "../../dist/dom0/thread-rpc.js";
 import { frontendDevice } from "../../dist/xen/blkfront.js";
-import { BlkfrontQueue } from "../../dist/xen/blkfront-queue.js";
+import { BlkfrontRings } from "../../dist/xen/blkfront-rings.js";
+import { BLKIF_OP } from "../../dist/xen/blkif/layout.js";
 import { simulatedPlatform } from "../../dist/xen/platform/simulated/platform.js";
 import { VcpuLoop } from "../../dist/xen/vcpu-loop.js";
 
-const { own, dom0, size } = workerData;
+const { own, dom0, size, options } = workerData;
+const { queues, pageOrder, maxSegments, persistent } = options;
 const platform = simulatedPlatform(own, 0);
 platform.introduce(dom0);
-const queue = new BlkfrontQueue(platform, 0);
-const device = frontendDevice(51712, queue, { sectors: size / 512, sectorSize: 512, info: 0, canDiscard: false });
+const rings = new BlkfrontRings(platform, 0, { queues, pageOrder });
+rings.negotiate({ maxSegments, persistent, flush: BLKIF_OP.FLUSH_DISKCACHE });
+const device = frontendDevice(51712, rings, { sectors: size / 512, sectorSize: 512, info: 0, canDiscard: false });
 const loop = new VcpuLoop(platform.vcpu, { blocking: false });
-loop.add(queue);
+rings.addTo(loop);
 void loop.run();
 
 new RpcServer(parentPort, {
-  offer: () => ({ ringRef: queue.ringRef, eventChannel: queue.eventChannel, protocol: "x86_64-abi" }),
+  offer: () => ({
+    rings: rings.queues.map(({ ringRefs, eventChannel }) => ({ ringRefs, eventChannel })),
+    protocol: rings.abi.protocol,
+    persistent,
+    maxIndirectSegments: 256,
+  }),
   measure,
 });
 

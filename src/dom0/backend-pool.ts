@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
-import type { BlkbackDataPlane, DiskFacts, RingKeys, VbdId } from "../xen/blkback.js";
+import type { BlkbackDataPlane, DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import type { VbdStatistics } from "../xen/blkback-queue.js";
 import { type DomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
 import { ringDoorbell } from "../xen/platform/simulated/event-channels.js";
@@ -76,10 +76,10 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     return this.#vbds.get(key(id))?.facts;
   }
 
-  async connect(id: VbdId, ring: RingKeys): Promise<void> {
+  async connect(id: VbdId, rings: FrontendRings): Promise<void> {
     const pages = this.#options.pagesOf(id.domid);
     if (!pages) throw new Error(`there is no domain ${id.domid}`);
-    await this.#served(id).thread.rpc.call("connect", { id, ring, pages });
+    await this.#served(id).thread.rpc.call("connect", { id, rings, pages });
   }
 
   async disconnect(id: VbdId): Promise<void> {

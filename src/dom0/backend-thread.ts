@@ -7,8 +7,8 @@ import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { openDisk } from "../stack/disk.js";
-import type { DiskFacts, RingKeys, VbdId } from "../xen/blkback.js";
-import { BlkbackQueue, type VbdStatistics } from "../xen/blkback-queue.js";
+import type { DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
+import { BlkbackQueue, totalStatistics, type VbdStatistics } from "../xen/blkback-queue.js";
 import { ABIS } from "../xen/blkif/layout.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
@@ -35,7 +35,7 @@ export interface OpenParams {
 interface Vbd {
   readonly device: BlockDevice;
   readonly facts: DiskFacts;
-  queue: BlkbackQueue | undefined;
+  queues: BlkbackQueue[];
 }
 
 const { dom0, vcpu, paths } = workerData as BackendThreadData;
@@ -48,22 +48,27 @@ const methods: RpcMethods = {
   async open({ id, target, writable, discard, format }: OpenParams): Promise<DiskFacts> {
     const device = await openDisk(target, { writable, paths, ...(format ? { format } : {}) });
     const facts = await factsOrClose(device, writable, discard);
-    vbds.set(key(id), { device, facts, queue: undefined });
+    vbds.set(key(id), { device, facts, queues: [] });
     return facts;
   },
 
-  connect({ id, ring, pages }: { id: VbdId; ring: RingKeys; pages: DomainPages }): void {
+  /** Serves all rings of the vbd, or none of them. */
+  async connect({ id, rings, pages }: { id: VbdId; rings: FrontendRings; pages: DomainPages }): Promise<void> {
     platform.introduce(pages);
     const vbd = vbds.get(key(id));
     if (!vbd) throw new Error(`no disk is open for vbd ${key(id)}`);
-    const address = {
-      frontendDomid: id.domid,
-      ringRef: ring.ringRef,
-      eventChannel: ring.eventChannel,
-      abi: ABIS[ring.protocol]!,
-    };
-    vbd.queue = new BlkbackQueue(platform, vbd.device, vbd.facts, address, () => loop.wake());
-    loop.add(vbd.queue);
+    const { persistent, maxIndirectSegments } = rings;
+    const common = { frontendDomid: id.domid, abi: ABIS[rings.protocol]!, persistent, maxIndirectSegments };
+    try {
+      for (const ring of rings.rings) {
+        const queue = new BlkbackQueue(platform, vbd.device, vbd.facts, { ...common, ...ring }, () => loop.wake());
+        vbd.queues.push(queue);
+        loop.add(queue);
+      }
+    } catch (error) {
+      await disconnect(vbd);
+      throw error;
+    }
   },
 
   disconnect: ({ id }: { id: VbdId }) => disconnect(vbds.get(key(id))),
@@ -80,8 +85,9 @@ const methods: RpcMethods = {
   },
 
   statistics({ id }: { id: VbdId }): (VbdStatistics & { failure: string | null }) | null {
-    const queue = vbds.get(key(id))?.queue;
-    return queue ? { ...queue.statistics, failure: queue.failure?.message ?? null } : null;
+    const queues = vbds.get(key(id))?.queues ?? [];
+    if (queues.length === 0) return null;
+    return { ...totalStatistics(queues), failure: queues.find(({ failure }) => failure)?.failure?.message ?? null };
   },
 
   forget: ({ domid }: { domid: number }) => platform.forget(domid),
@@ -91,11 +97,10 @@ const rpc = new RpcServer(parentPort!, methods, (run) => loop.during(run));
 void loop.run();
 
 async function disconnect(vbd: Vbd | undefined): Promise<void> {
-  const queue = vbd?.queue;
-  if (!queue) return;
-  vbd.queue = undefined;
-  await queue.close();
-  loop.remove(queue);
+  for (const queue of vbd?.queues.splice(0) ?? []) {
+    await queue.close();
+    loop.remove(queue);
+  }
 }
 
 async function factsOrClose(device: BlockDevice, writable: boolean, discard: boolean): Promise<DiskFacts> {

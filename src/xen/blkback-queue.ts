@@ -1,13 +1,14 @@
 /**
- * The data plane of one connected vbd: ring, grants and the device behind them (Linux blkback.c in behaviour).
+ * The data plane of one ring of a connected vbd: ring, grants and the device behind them (Linux blkback.c in behaviour).
  * A request's life: take (private copy) -> parse -> map its grants -> read or write straight from the pages -> unmap -> respond.
  * Pages are unmapped before the response: the frontend takes its grant back as soon as it sees it.
  * What a guest sends is answered, never thrown; an impossible ring index stops this ring for good.
  */
 import type { BlockDevice } from "../block/device.js";
+import { RequestGrants } from "./blkback-grants.js";
 import { BLKIF_OP, BLKIF_RSP, type BlkifAbi } from "./blkif/layout.js";
 import { BlkifRequest, type VbdLimits } from "./blkif/request.js";
-import type { XenPlatform } from "./platform/platform.js";
+import type { MappedRing, XenPlatform } from "./platform/platform.js";
 import { BackRing } from "./ring.js";
 import type { VcpuWork } from "./vcpu-loop.js";
 
@@ -16,9 +17,14 @@ const BATCH_BYTES = 64 << 10;
 
 export interface RingAddress {
   readonly frontendDomid: number;
-  readonly ringRef: number;
+  /** The ring's pages, in its order. */
+  readonly ringRefs: readonly number[];
   readonly eventChannel: number;
   readonly abi: BlkifAbi;
+  /** Default false. */
+  readonly persistent?: boolean;
+  /** Default 0: indirect requests were not offered. */
+  readonly maxIndirectSegments?: number;
 }
 
 /** Counters as blkback keeps them in sysfs `statistics`; sectors are 512 bytes. */
@@ -35,46 +41,56 @@ export interface VbdStatistics {
   lastError: string | null;
 }
 
+export function newStatistics(): VbdStatistics {
+  return { rd_req: 0, wr_req: 0, f_req: 0, ds_req: 0, rd_sect: 0, wr_sect: 0, errors: 0, lastError: null };
+}
+
+/** Of all rings of a vbd. */
+export function totalStatistics(queues: readonly BlkbackQueue[]): VbdStatistics {
+  const total = newStatistics();
+  for (const { statistics } of queues) for (const counter of COUNTERS) total[counter] += statistics[counter];
+  total.lastError = queues.findLast(({ statistics }) => statistics.lastError)?.statistics.lastError ?? null;
+  return total;
+}
+
+const COUNTERS = ["rd_req", "wr_req", "f_req", "ds_req", "rd_sect", "wr_sect", "errors"] as const;
+
 export class BlkbackQueue implements VcpuWork {
-  readonly statistics: VbdStatistics = {
-    rd_req: 0,
-    wr_req: 0,
-    f_req: 0,
-    ds_req: 0,
-    rd_sect: 0,
-    wr_sect: 0,
-    errors: 0,
-    lastError: null,
-  };
+  readonly statistics = newStatistics();
+  readonly grants: RequestGrants;
   readonly #platform: XenPlatform;
   readonly #device: BlockDevice;
   readonly #limits: VbdLimits;
-  readonly #address: RingAddress;
+  readonly #abi: BlkifAbi;
   readonly #onWake: () => void;
-  readonly #ringHandle: number;
+  readonly #mapping: MappedRing;
   readonly #port: number;
   readonly #ring: BackRing;
   readonly #slot: Int32Array;
   readonly #idleRequests: BlkifRequest[] = [];
   #responses = 0;
+  /** Alone on the disk: what came before it is done first, what comes after it waits. */
+  #barrier: BlkifRequest | undefined;
   #closing: (() => void) | undefined;
   /** Why the ring was stopped for good. */
   failure: Error | undefined;
   inFlight = 0;
 
-  /** Maps the ring and binds the event channel. Throws `PROTOCOL` and leaves nothing behind when the frontend's keys are bad. */
+  /** Maps the ring and binds the event channel. Throws and leaves nothing behind when the frontend's keys are bad. */
   constructor(platform: XenPlatform, device: BlockDevice, limits: VbdLimits, address: RingAddress, onWake: () => void) {
     this.#platform = platform;
     this.#device = device;
     this.#limits = limits;
-    this.#address = address;
+    this.#abi = address.abi;
     this.#onWake = onWake;
-    this.#ringHandle = mapRing(platform, address);
+    const { frontendDomid, persistent = false, maxIndirectSegments = 0 } = address;
+    this.grants = new RequestGrants(platform.foreign, { frontendDomid, persistent, maxIndirectSegments });
+    this.#mapping = mapRing(platform, address);
     try {
-      this.#ring = new BackRing(platform.foreign.page(this.#ringHandle), address.abi.stride);
-      this.#port = platform.events.bindInterdomain(address.frontendDomid, address.eventChannel);
+      this.#ring = new BackRing(this.#mapping.words, address.abi.stride);
+      this.#port = platform.events.bindInterdomain(frontendDomid, address.eventChannel);
     } catch (error) {
-      platform.foreign.unmap(this.#ringHandle);
+      this.#mapping.unmap();
       throw error;
     }
     this.#slot = this.#ring.newSlot();
@@ -82,16 +98,9 @@ export class BlkbackQueue implements VcpuWork {
   }
 
   take(): number {
-    if (this.failure || this.#closing) return 0;
-    let count: number;
-    try {
-      count = this.#ring.available();
-    } catch (error) {
-      this.failure = error as Error;
-      return 0;
-    }
+    const count = this.#available();
     let taken = 0;
-    for (let bytes = 0; taken < count && bytes < BATCH_BYTES; taken++) {
+    for (let bytes = 0; taken < count && bytes < BATCH_BYTES && !this.#barrier; taken++) {
       this.#ring.take(this.#slot);
       const request = this.#idleRequests.pop() ?? new BlkifRequest();
       this.#start(request);
@@ -107,7 +116,7 @@ export class BlkbackQueue implements VcpuWork {
   }
 
   finalCheck(): boolean {
-    if (this.failure || this.#closing) return false;
+    if (this.failure || this.#closing || this.#barrier) return false;
     try {
       return this.#ring.finalCheckForRequests();
     } catch (error) {
@@ -116,7 +125,7 @@ export class BlkbackQueue implements VcpuWork {
     }
   }
 
-  /** Waits for what is in flight, answers it, and lets ring and event channel go. The device stays open. */
+  /** Waits for what is in flight, answers it, and lets ring, grants and event channel go. The device stays open. */
   async close(): Promise<void> {
     if (this.inFlight > 0)
       await new Promise<void>((resolve) => {
@@ -125,22 +134,41 @@ export class BlkbackQueue implements VcpuWork {
     this.#closing ??= () => {};
     this.publish();
     this.#platform.events.close(this.#port);
-    this.#platform.foreign.unmap(this.#ringHandle);
+    this.grants.close();
+    this.#mapping.unmap();
+  }
+
+  /** Requests that may be taken now. */
+  #available(): number {
+    if (this.failure || this.#closing || this.#barrier) return 0;
+    try {
+      return this.#ring.available();
+    } catch (error) {
+      this.failure = error as Error;
+      return 0;
+    }
   }
 
   #start(request: BlkifRequest): void {
-    let status = request.parse(this.#slot, this.#address.abi, this.#limits);
-    if (status === BLKIF_RSP.OKAY && request.segments > 0) status = this.#mapSegments(request);
+    let status = request.parse(this.#slot, this.#abi, this.#limits, this.grants);
+    if (status === BLKIF_RSP.OKAY && !this.grants.map(request)) status = BLKIF_RSP.ERROR;
     this.inFlight++;
     if (status !== BLKIF_RSP.OKAY) this.#finish(request, status);
-    else
-      this.#execute(request).then(
-        () => this.#finish(request, BLKIF_RSP.OKAY),
-        (error: Error) => {
-          this.statistics.lastError = error.message;
-          this.#finish(request, BLKIF_RSP.ERROR);
-        },
-      );
+    else if (request.operation !== BLKIF_OP.WRITE_BARRIER) this.#run(request);
+    else {
+      this.#barrier = request;
+      if (this.inFlight === 1) this.#run(request);
+    }
+  }
+
+  #run(request: BlkifRequest): void {
+    this.#execute(request).then(
+      () => this.#finish(request, BLKIF_RSP.OKAY),
+      (error: Error) => {
+        this.statistics.lastError = error.message;
+        this.#finish(request, BLKIF_RSP.ERROR);
+      },
+    );
   }
 
   #execute(request: BlkifRequest): Promise<unknown> {
@@ -159,60 +187,52 @@ export class BlkbackQueue implements VcpuWork {
         return this.#device.discard(request.offset, request.length);
       default:
         statistics.f_req++;
-        // A flush may carry data: flush first, then write it (blkif.h).
-        return request.segments === 0 ? this.#device.flush() : this.#device.flush().then(() => this.#transfer(request));
+        statistics.wr_sect += request.length / 512;
+        return this.#flushThenWrite(request);
     }
+  }
+
+  /** FLUSH_DISKCACHE and WRITE_BARRIER: what was written before is durable before their own data is written (blkif.h). */
+  async #flushThenWrite(request: BlkifRequest): Promise<void> {
+    await this.#device.flush();
+    if (request.segments === 0) return;
+    await this.#transfer(request);
+    // A frontend that knows only barriers takes its data for durable too (Linux: REQ_FUA).
+    if (request.operation === BLKIF_OP.WRITE_BARRIER) await this.#device.flush();
   }
 
   /** Moves the data between the device and the mapped pages. Pages that lie side by side in memory are one transfer. */
   #transfer(request: BlkifRequest): Promise<unknown> {
-    const { foreign } = this.#platform;
+    const { grants, start, bytes, segments } = request;
     const parts: Promise<void>[] = [];
     let { offset } = request;
-    for (let i = 0; i < request.segments; ) {
-      const page = foreign.page(request.handles[i]!);
-      const from = page.byteOffset + request.start[i]!;
-      let end = from + request.bytes[i]!;
-      for (i++; i < request.segments; i++) {
-        const next = foreign.page(request.handles[i]!);
-        if (next.buffer !== page.buffer || next.byteOffset + request.start[i]! !== end) break;
-        end += request.bytes[i]!;
+    for (let i = 0; i < segments; ) {
+      const { page } = grants[i]!;
+      const from = page.byteOffset + start[i]!;
+      let end = from + bytes[i]!;
+      for (i++; i < segments; i++) {
+        const next = grants[i]!.page;
+        if (next.buffer !== page.buffer || next.byteOffset + start[i]! !== end) break;
+        end += bytes[i]!;
       }
       const run = new Uint8Array(page.buffer, from, end - from);
       parts.push(request.isWrite ? this.#device.write(offset, run) : this.#device.read(offset, run));
       offset += run.length;
     }
-    return parts.length === 1 ? parts[0]! : Promise.all(parts);
-  }
-
-  /** Data pages of a WRITE are mapped read-only, those of a READ writable. All or nothing. */
-  #mapSegments(request: BlkifRequest): number {
-    const { foreign } = this.#platform;
-    for (let i = 0; i < request.segments; i++) {
-      const handle = foreign.map(this.#address.frontendDomid, request.gref[i]!, !request.isWrite);
-      if (handle < 0) {
-        this.#unmapSegments(request);
-        return BLKIF_RSP.ERROR;
-      }
-      request.handles[i] = handle;
-      request.mapped = i + 1;
-    }
-    return BLKIF_RSP.OKAY;
-  }
-
-  #unmapSegments(request: BlkifRequest): void {
-    for (let i = 0; i < request.mapped; i++) this.#platform.foreign.unmap(request.handles[i]!);
-    request.mapped = 0;
+    return parts.length === 1 ? parts[0]! : allEnded(parts);
   }
 
   #finish(request: BlkifRequest, status: number): void {
-    this.#unmapSegments(request);
+    this.grants.unmap(request);
     if (status !== BLKIF_RSP.OKAY) this.statistics.errors++;
     // operation, a zero byte of padding, status: blkif_response from byte 8 on
     this.#ring.respond(request.idLow, request.idHigh, request.operation | ((status & 0xffff) << 16));
     this.#responses++;
     this.#idleRequests.push(request);
-    if (--this.inFlight === 0) this.#closing?.();
+    this.inFlight--;
+    if (this.#barrier === request) this.#barrier = undefined;
+    else if (this.#barrier && this.inFlight === 1) this.#run(this.#barrier);
+    if (this.inFlight === 0) this.#closing?.();
     this.#onWake();
   }
 
@@ -225,11 +245,16 @@ export class BlkbackQueue implements VcpuWork {
   }
 }
 
-function mapRing(platform: XenPlatform, address: RingAddress): number {
-  const handle = platform.foreign.map(address.frontendDomid, address.ringRef, true);
-  if (handle >= 0) return handle;
+/** Waits for all, also after one failed: their pages are unmapped when this rejects. */
+async function allEnded(parts: readonly Promise<void>[]): Promise<void> {
+  for (const part of await Promise.allSettled(parts)) if (part.status === "rejected") throw part.reason;
+}
+
+function mapRing(platform: XenPlatform, { frontendDomid, ringRefs }: RingAddress): MappedRing {
+  const mapping = platform.foreign.mapRing(frontendDomid, ringRefs);
+  if (typeof mapping !== "number") return mapping;
   throw new RingError(
-    `mapping ring-ref ${address.ringRef} of domain ${address.frontendDomid} failed with grant status ${handle}`,
+    `mapping ring-ref ${ringRefs.join(" ")} of domain ${frontendDomid} failed with grant status ${mapping}`,
   );
 }
 

@@ -9,8 +9,15 @@
  * 4, 5, 2     6, gone    let the ring go, 6; back to 2 when the frontend starts again while online
  */
 
+import {
+  BACKEND_OFFERS,
+  type BackendOffers,
+  type FrontendKeys,
+  probeKeys,
+  readFrontendKeys,
+} from "./blkif/features.js";
 import { domainPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
-import { ABIS, DEFAULT_PROTOCOL, VDISK } from "./blkif/layout.js";
+import { VDISK } from "./blkif/layout.js";
 import { Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
 import type { XenstoreClient } from "./xenstore/client.js";
 
@@ -31,16 +38,16 @@ export interface DiskFacts {
   readonly discardGranularity: number;
 }
 
-export interface RingKeys {
-  readonly ringRef: number;
-  readonly eventChannel: number;
-  readonly protocol: string;
+/** All that a data plane needs to reach a frontend. */
+export interface FrontendRings extends FrontendKeys {
+  /** As was offered; 0: no indirect requests. */
+  readonly maxIndirectSegments: number;
 }
 
 /** Rings and disks, wherever they run. Disks are opened by the toolstack's script step and outlive a reconnecting frontend. */
 export interface BlkbackDataPlane {
   facts(id: VbdId): DiskFacts | undefined;
-  connect(id: VbdId, ring: RingKeys): Promise<void>;
+  connect(id: VbdId, rings: FrontendRings): Promise<void>;
   disconnect(id: VbdId): Promise<void>;
 }
 
@@ -48,6 +55,8 @@ export interface BlkbackOptions {
   readonly store: XenstoreClient;
   readonly domid: number;
   readonly plane: BlkbackDataPlane;
+  /** Default: all that the data plane can. */
+  readonly offers?: BackendOffers;
   onError(message: string): void;
 }
 
@@ -61,6 +70,7 @@ interface Vbd {
 
 export class Blkback {
   readonly #options: BlkbackOptions;
+  readonly #offers: BackendOffers;
   readonly #root: string;
   readonly #vbds = new Map<string, Vbd>();
   readonly #events: Coalescer;
@@ -68,6 +78,7 @@ export class Blkback {
 
   constructor(options: BlkbackOptions) {
     this.#options = options;
+    this.#offers = options.offers ?? BACKEND_OFFERS;
     this.#root = `${domainPath(options.domid)}/backend/vbd`;
     this.#events = new Coalescer(
       (key) => this.#reconcile(key),
@@ -126,7 +137,7 @@ export class Blkback {
     const S = XENBUS_STATE;
     switch (own) {
       case S.Initialising:
-        return switchState(store, vbd.dir, S.InitWait);
+        return switchState(store, vbd.dir, S.InitWait, probeKeys(this.#offers));
       case S.InitWait:
       case S.Initialised:
         if (frontend === S.Initialised || frontend === S.Connected) return this.#connect(vbd);
@@ -153,30 +164,12 @@ export class Blkback {
     const facts = plane.facts(vbd.id);
     if (!facts || (await store.readOrNull(`${vbd.dir}/physical-device`)) === null) return;
     await this.#disconnect(vbd);
-    await plane.connect(vbd.id, await this.#ringKeys(vbd));
+    const read = (name: string) => store.readOrNull(`${vbd.frontendDir}/${name}`);
+    const keys = await readFrontendKeys(read, this.#offers);
+    await plane.connect(vbd.id, { ...keys, maxIndirectSegments: this.#offers.maxIndirectSegments });
     vbd.connected = true;
     const cdrom = (await store.readOrNull(`${vbd.dir}/device-type`)) === "cdrom";
-    await switchState(store, vbd.dir, XENBUS_STATE.Connected, connectKeys(facts, cdrom));
-  }
-
-  async #ringKeys(vbd: Vbd): Promise<RingKeys> {
-    const { store } = this.#options;
-    const read = async (name: string) => store.readOrNull(`${vbd.frontendDir}/${name}`);
-    // A stale key of an earlier driver must not be consulted: the presence of `ring-page-order` decides the naming.
-    for (const unsupported of ["ring-page-order", "multi-queue-num-queues"]) {
-      const value = await read(unsupported);
-      if (value !== null && value !== "0" && value !== "1")
-        throw new Error(`${unsupported} is ${value}, this backend offers one queue of one page`);
-    }
-    const ringRef = await read((await read("ring-page-order")) === null ? "ring-ref" : "ring-ref0");
-    const protocol = (await read("protocol")) ?? DEFAULT_PROTOCOL;
-    if (!ABIS[protocol])
-      throw new Error(`protocol is ${JSON.stringify(protocol)}, allowed ${Object.keys(ABIS).join(" ")}`);
-    return {
-      ringRef: keyNumber("ring-ref", ringRef),
-      eventChannel: keyNumber("event-channel", await read("event-channel")),
-      protocol,
-    };
+    await switchState(store, vbd.dir, XENBUS_STATE.Connected, connectKeys(facts, this.#offers, cdrom));
   }
 
   async #disconnect(vbd: Vbd): Promise<void> {
@@ -193,26 +186,20 @@ export class Blkback {
 }
 
 /** What Linux writes in the transaction that ends in Connected. Sectors are 512 bytes whatever `sector-size` says. */
-function connectKeys(facts: DiskFacts, cdrom: boolean): Record<string, number> {
+function connectKeys(facts: DiskFacts, offers: BackendOffers, cdrom: boolean): Record<string, number> {
   return {
     "feature-flush-cache": facts.writable ? 1 : 0,
-    "feature-barrier": 0,
+    "feature-barrier": facts.writable ? 1 : 0,
     "feature-discard": facts.canDiscard ? 1 : 0,
     ...(facts.canDiscard
       ? { "discard-granularity": facts.discardGranularity, "discard-alignment": 0, "discard-secure": 0 }
       : {}),
-    "feature-persistent": 0,
+    "feature-persistent": offers.persistent ? 1 : 0,
     sectors: Math.floor(facts.size / 512),
     info: (facts.writable ? 0 : VDISK.READONLY) | (cdrom ? VDISK.CDROM : 0),
     "sector-size": facts.sectorSize,
     "physical-sector-size": facts.physicalSectorSize,
   };
-}
-
-function keyNumber(key: string, text: string | null): number {
-  if (text === null || !/^\d{1,10}$/.test(text))
-    throw new Error(`${key} is ${text === null ? "missing" : JSON.stringify(text)}, allowed a decimal number`);
-  return Number(text);
 }
 
 function isNumber(text: string): boolean {

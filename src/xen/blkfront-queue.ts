@@ -1,25 +1,41 @@
 /**
- * The frontend's data plane (Linux blkfront.c in behaviour): one ring of one page, up to 11 segments (44 KiB) a request.
- * Every slot owns 11 contiguous pages and 11 grant references: data is copied between them and the caller's buffer, and
- * the pages are granted to the backend only while a request that uses them is outstanding.
+ * The frontend's data plane (Linux blkfront.c in behaviour): one ring. A request carries up to 11 segments (44 KiB) in its
+ * slot, or more through a page of segments where the backend takes indirect requests.
+ * Every slot that was used owns pages and grant references: data is copied between them and the caller's buffer. They are
+ * granted to the backend while a request that uses them is outstanding, or, with persistent grants, until the ring closes.
  * A response is copied before it is looked at; one that contradicts what was asked disables the device for good.
  */
 import { DiskError } from "../errors.js";
+import { allocateSlotPages, freeSlotPages, type SlotPages } from "./blkfront-pages.js";
 import {
   ABIS,
   BLKIF_MAX_SEGMENTS_PER_REQUEST,
   BLKIF_OP,
   BLKIF_RSP,
+  type BlkifAbi,
   NATIVE_PROTOCOL,
   SECTOR,
   SECTORS_PER_PAGE,
 } from "./blkif/layout.js";
 import { type OwnPages, PAGE_SIZE, type XenPlatform } from "./platform/platform.js";
+import { RingWords } from "./platform/ring-words.js";
 import { FrontRing } from "./ring.js";
 import type { VcpuWork } from "./vcpu-loop.js";
 
-export const MAX_REQUEST_BYTES = BLKIF_MAX_SEGMENTS_PER_REQUEST * PAGE_SIZE;
-const ABI = ABIS[NATIVE_PROTOCOL]!;
+/** What a frontend and its backend both can; until they agreed, what every backend can. */
+export interface RingFeatures {
+  /** Segments of a request; above 11 through indirect requests. */
+  readonly maxSegments: number;
+  readonly persistent: boolean;
+  /** How to ask for a flush; undefined: the backend keeps nothing back. */
+  readonly flush: typeof BLKIF_OP.FLUSH_DISKCACHE | typeof BLKIF_OP.WRITE_BARRIER | undefined;
+}
+
+export const PLAIN_RING: RingFeatures = {
+  maxSegments: BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  persistent: false,
+  flush: BLKIF_OP.FLUSH_DISKCACHE,
+};
 
 /** One call of read, write, flush or discard: done when all of its requests are. */
 interface Operation {
@@ -41,48 +57,56 @@ interface Request {
 }
 
 interface Slot {
-  readonly pages: OwnPages;
-  readonly refs: readonly number[];
+  pages: SlotPages | undefined;
   request: Request | undefined;
 }
 
 export class BlkfrontQueue implements VcpuWork {
-  readonly ringRef: number;
+  /** Of the ring's pages, in its order. */
+  readonly ringRefs: readonly number[];
   readonly eventChannel: number;
   readonly #platform: XenPlatform;
   readonly #backend: number;
+  readonly #abi: BlkifAbi;
   readonly #ringPages: OwnPages;
   readonly #ring: FrontRing;
-  readonly #slots: Slot[] = [];
-  readonly #freeSlots: number[] = [];
-  readonly #words = new Int32Array(ABI.stride / 4);
+  readonly #words: Int32Array;
+  readonly #slots: Slot[];
+  /** Free slots: those with pages, used last first; those that have none yet. */
+  readonly #readySlots: number[] = [];
+  readonly #bareSlots: number[];
+  #features = PLAIN_RING;
   #waiting: Request[] = [];
   #pushScheduled = false;
-  #flushSupported = true;
   #onIdle: (() => void) | undefined;
   /** Why the device was disabled. */
   failure: DiskError | undefined;
   inFlight = 0;
 
-  /** Allocates the ring, grants it to `backend` and opens an event channel for it. */
-  constructor(platform: XenPlatform, backend: number) {
+  /** Allocates a ring of `ringPages` pages, grants it to `backend` and opens an event channel for it. */
+  constructor(platform: XenPlatform, backend: number, ringPages = 1, abi: BlkifAbi = ABIS[NATIVE_PROTOCOL]!) {
     this.#platform = platform;
     this.#backend = backend;
+    this.#abi = abi;
+    this.#words = new Int32Array(abi.stride / 4);
     const { grants, events } = platform;
-    this.#ringPages = grants.allocatePages(1);
-    this.#ring = new FrontRing(this.#ringPages.bytes, ABI.stride);
-    this.ringRef = grants.grantAccess(backend, this.#ringPages.firstFrame, false);
+    this.#ringPages = grants.allocatePages(ringPages);
+    this.#ring = new FrontRing(new RingWords([this.#ringPages.bytes]), abi.stride);
+    this.ringRefs = Array.from({ length: ringPages }, (_, i) =>
+      grants.grantAccess(backend, this.#ringPages.firstFrame + i, false),
+    );
     this.eventChannel = events.allocUnbound(backend);
     events.listen(this.eventChannel, () => this.#takeResponses());
-    for (let i = 0; i < this.#ring.size; i++) {
-      const pages = grants.allocatePages(BLKIF_MAX_SEGMENTS_PER_REQUEST);
-      this.#slots.push({
-        pages,
-        refs: Array.from({ length: pages.count }, () => grants.reserveRef()),
-        request: undefined,
-      });
-      this.#freeSlots.push(this.#ring.size - 1 - i);
-    }
+    this.#slots = Array.from({ length: this.#ring.size }, () => ({ pages: undefined, request: undefined }));
+    this.#bareSlots = Array.from(this.#slots.keys()).reverse();
+  }
+
+  /** What the backend said it can, before the first request. Throws `NO_SPACE` when there is no memory for one request. */
+  negotiate(features: RingFeatures): void {
+    this.#features = features;
+    const id = this.#bareSlots.pop()!;
+    this.#slots[id]!.pages = this.#allocate();
+    this.#readySlots.push(id);
   }
 
   read(offset: number, into: Uint8Array): Promise<void> {
@@ -94,7 +118,8 @@ export class BlkfrontQueue implements VcpuWork {
   }
 
   flush(): Promise<void> {
-    return this.#flushSupported ? this.#submit(BLKIF_OP.FLUSH_DISKCACHE, 0, 0, undefined) : Promise.resolve();
+    const { flush } = this.#features;
+    return flush === undefined ? Promise.resolve() : this.#submit(flush, 0, 0, undefined);
   }
 
   discard(offset: number, length: number): Promise<void> {
@@ -131,27 +156,23 @@ export class BlkfrontQueue implements VcpuWork {
     this.#disable(new DiskError("IO", reason));
     const { grants, events } = this.#platform;
     events.close(this.eventChannel);
+    for (const { pages } of this.#slots.splice(0)) if (pages) freeSlotPages(grants, pages);
     // A page that the backend still maps is leaked on purpose: it must never be used for anything else.
-    for (const slot of this.#slots)
-      if (slot.refs.every((ref) => grants.clearAccess(ref))) {
-        for (const ref of slot.refs) grants.releaseRef(ref);
-        grants.freePages(slot.pages);
-      }
-    if (grants.endAccess(this.ringRef)) grants.freePages(this.#ringPages);
-    this.#slots.length = 0;
+    if (this.ringRefs.map((ref) => grants.endAccess(ref)).every(Boolean)) grants.freePages(this.#ringPages);
   }
 
   #submit(code: number, offset: number, length: number, buffer: Uint8Array | undefined): Promise<void> {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
-      const requests = buffer ? Math.ceil(length / MAX_REQUEST_BYTES) : 1;
+      const most = this.#features.maxSegments * PAGE_SIZE;
+      const requests = buffer ? Math.ceil(length / most) : 1;
       const operation: Operation = { code, buffer, left: requests, status: BLKIF_RSP.OKAY, resolve, reject };
       for (let i = 0; i < requests; i++) {
-        const from = i * MAX_REQUEST_BYTES;
+        const from = i * most;
         this.#waiting.push({
           operation,
           offset: offset + from,
-          length: buffer ? Math.min(MAX_REQUEST_BYTES, length - from) : length,
+          length: buffer ? Math.min(most, length - from) : length,
           from,
         });
       }
@@ -162,8 +183,12 @@ export class BlkfrontQueue implements VcpuWork {
   /** Fills free slots. They are pushed together once the callers of this turn have all had their say. */
   #pump(): void {
     let taken = 0;
-    while (taken < this.#waiting.length && this.#freeSlots.length > 0)
-      this.#put(this.#freeSlots.pop()!, this.#waiting[taken++]!);
+    for (; taken < this.#waiting.length; taken++) {
+      const request = this.#waiting[taken]!;
+      const id = this.#takeSlot(request.operation.buffer !== undefined);
+      if (id === undefined) break;
+      this.#put(id, request);
+    }
     if (taken === 0) return;
     this.#waiting = taken === this.#waiting.length ? [] : this.#waiting.slice(taken);
     if (this.#pushScheduled) return;
@@ -171,37 +196,71 @@ export class BlkfrontQueue implements VcpuWork {
     queueMicrotask(() => this.publish());
   }
 
+  /** A free slot, one with pages for a request with data. When memory is used up, the slots that have pages must do. */
+  #takeSlot(withPages: boolean): number | undefined {
+    if (!withPages) return this.#bareSlots.pop() ?? this.#readySlots.pop();
+    const ready = this.#readySlots.pop();
+    if (ready !== undefined || this.#bareSlots.length === 0) return ready;
+    const id = this.#bareSlots.at(-1)!;
+    try {
+      this.#slots[id]!.pages = this.#allocate();
+      return this.#bareSlots.pop();
+    } catch (error) {
+      if (!this.#slots.some(({ pages }) => pages)) this.#disable(error as DiskError); // nothing will ever be freed
+      return undefined;
+    }
+  }
+
+  #allocate(): SlotPages {
+    const { maxSegments, persistent } = this.#features;
+    return allocateSlotPages(this.#platform.grants, maxSegments, persistent ? this.#backend : undefined);
+  }
+
   #put(id: number, request: Request): void {
     const slot = this.#slots[id]!;
+    const abi = this.#abi;
     const words = this.#words.fill(0);
     const { code, buffer } = request.operation;
     const sector = request.offset / SECTOR;
-    words[ABI.idWord] = id;
-    words[ABI.sectorWord] = sector;
-    words[ABI.sectorWord + 1] = Math.floor(sector / 2 ** 32);
-    if (buffer) words[0] = code | (this.#putSegments(slot, request, words) << 8);
-    else words[0] = code;
-    if (code === BLKIF_OP.DISCARD) {
-      words[ABI.nrSectorsWord] = request.length / SECTOR;
-      words[ABI.nrSectorsWord + 1] = Math.floor(request.length / SECTOR / 2 ** 32);
+    words[abi.idWord] = id;
+    words[abi.sectorWord] = sector;
+    words[abi.sectorWord + 1] = Math.floor(sector / 2 ** 32);
+    words[0] = code;
+    if (buffer) this.#putData(slot.pages!, request, words);
+    else if (code === BLKIF_OP.DISCARD) {
+      words[abi.nrSectorsWord] = request.length / SECTOR;
+      words[abi.nrSectorsWord + 1] = Math.floor(request.length / SECTOR / 2 ** 32);
     }
     slot.request = request;
     this.inFlight++;
     this.#ring.put(words);
   }
 
-  #putSegments(slot: Slot, request: Request, words: Int32Array): number {
-    const isWrite = request.operation.code === BLKIF_OP.WRITE;
-    if (isWrite) slot.pages.bytes.set(request.operation.buffer!.subarray(request.from, request.from + request.length));
+  /** Copies what is written into the slot's pages, grants them, and describes them in the slot or in its indirect page. */
+  #putData(pages: SlotPages, request: Request, words: Int32Array): void {
+    const { code, buffer } = request.operation;
+    if (code === BLKIF_OP.WRITE) pages.data.set(buffer!.subarray(request.from, request.from + request.length));
     const segments = Math.ceil(request.length / PAGE_SIZE);
-    for (let i = 0; i < segments; i++) {
-      const ref = slot.refs[i]!;
-      this.#platform.grants.setAccess(ref, this.#backend, slot.pages.firstFrame + i, isWrite);
-      const sectors = Math.min(SECTORS_PER_PAGE, (request.length - i * PAGE_SIZE) / SECTOR);
-      words[ABI.segmentWord + i * 2] = ref;
-      words[ABI.segmentWord + i * 2 + 1] = (sectors - 1) << 8; // first_sect 0, last_sect inclusive
+    if (segments <= BLKIF_MAX_SEGMENTS_PER_REQUEST) {
+      words[0] = code | (segments << 8);
+      this.#putSegments(pages, request, words, this.#abi.segmentWord);
+      return;
     }
-    return segments;
+    words[0] = BLKIF_OP.INDIRECT | (code << 8) | (segments << 16);
+    words[this.#abi.indirectGrefsWord] = pages.indirectRef;
+    this.#putSegments(pages, request, pages.indirect!, 0);
+    if (!pages.persistent) this.#platform.grants.setAccess(pages.indirectRef, this.#backend, pages.indirectFrame, true);
+  }
+
+  #putSegments(pages: SlotPages, { operation, length }: Request, into: Int32Array, at: number): void {
+    const { grants } = this.#platform;
+    const readonly = operation.code === BLKIF_OP.WRITE;
+    for (let i = 0, left = length; left > 0; i++, left -= PAGE_SIZE) {
+      const ref = pages.refs[i]!;
+      if (!pages.persistent) grants.setAccess(ref, this.#backend, pages.firstFrame + i, readonly);
+      into[at + i * 2] = ref;
+      into[at + i * 2 + 1] = (Math.min(SECTORS_PER_PAGE, left / SECTOR) - 1) << 8; // first_sect 0, last_sect inclusive
+    }
   }
 
   #takeResponses(): void {
@@ -225,29 +284,35 @@ export class BlkfrontQueue implements VcpuWork {
     if ((response[2]! & 0xff) !== operation.code)
       throw forged(`operation is ${response[2]! & 0xff}, asked was ${operation.code}`);
     const status = response[2]! >> 16;
-    if (operation.buffer) this.#takeBack(slot, request, status);
+    if (operation.buffer) this.#takeBack(slot.pages!, request, status);
     slot.request = undefined;
-    this.#freeSlots.push(id);
+    (slot.pages ? this.#readySlots : this.#bareSlots).push(id);
     this.inFlight--;
     this.#settle(operation, status);
   }
 
   /** Revokes the grants, and copies what was read only after that: from then on the backend cannot change it. */
-  #takeBack(slot: Slot, request: Request, status: number): void {
-    const segments = Math.ceil(request.length / PAGE_SIZE);
-    for (let i = 0; i < segments; i++)
-      if (!this.#platform.grants.clearAccess(slot.refs[i]!))
-        throw forged(`it answered while it still had page ${i} mapped`);
+  #takeBack(pages: SlotPages, request: Request, status: number): void {
+    if (!pages.persistent) this.#revoke(pages, Math.ceil(request.length / PAGE_SIZE));
     const { code, buffer } = request.operation;
     if (code !== BLKIF_OP.READ || status !== BLKIF_RSP.OKAY) return;
-    const { bytes } = slot.pages;
-    buffer!.set(request.length === bytes.length ? bytes : bytes.subarray(0, request.length), request.from);
+    const { data } = pages;
+    buffer!.set(request.length === data.length ? data : data.subarray(0, request.length), request.from);
+  }
+
+  #revoke(pages: SlotPages, segments: number): void {
+    const { grants } = this.#platform;
+    for (let i = 0; i < segments; i++)
+      if (!grants.clearAccess(pages.refs[i]!)) throw forged(`it answered while it still had page ${i} mapped`);
+    if (segments > BLKIF_MAX_SEGMENTS_PER_REQUEST && !grants.clearAccess(pages.indirectRef))
+      throw forged("it answered while it still had the indirect page mapped");
   }
 
   #settle(operation: Operation, status: number): void {
-    if (status === BLKIF_RSP.EOPNOTSUPP && operation.code === BLKIF_OP.FLUSH_DISKCACHE) this.#flushSupported = false;
-    else if (status === BLKIF_RSP.EOPNOTSUPP && operation.code === BLKIF_OP.DISCARD)
-      operation.status = BLKIF_RSP.OKAY; // a hint
+    if (status === BLKIF_RSP.EOPNOTSUPP && operation.code === this.#features.flush)
+      this.#features = { ...this.#features, flush: undefined };
+    else if (status === BLKIF_RSP.EOPNOTSUPP && operation.buffer === undefined)
+      operation.status = BLKIF_RSP.OKAY; // a discard is a hint; a flush was given up by an answer before this one
     else if (status !== BLKIF_RSP.OKAY) operation.status = status;
     if (--operation.left > 0) return;
     if (operation.status === BLKIF_RSP.OKAY) operation.resolve();
@@ -277,6 +342,7 @@ export class BlkfrontQueue implements VcpuWork {
 const VERBS: Readonly<Record<number, string>> = {
   [BLKIF_OP.READ]: "read",
   [BLKIF_OP.WRITE]: "write",
+  [BLKIF_OP.WRITE_BARRIER]: "flush",
   [BLKIF_OP.FLUSH_DISKCACHE]: "flush",
   [BLKIF_OP.DISCARD]: "discard on",
 };

@@ -1,11 +1,19 @@
 /**
  * The frontend's control plane (Linux blkfront.c in behaviour), run in the guest's own thread: finds the vbds that the
- * toolstack put below `device/vbd`, offers a ring, and turns a connected one into a block device.
+ * toolstack put below `device/vbd`, offers rings, and turns a connected one into a block device.
  */
 import { type BlockDevice, defineDevice } from "../block/device.js";
-import { BlkfrontQueue } from "./blkfront-queue.js";
+import { BlkfrontRings } from "./blkfront-rings.js";
+import {
+  chooseFeatures,
+  chooseRings,
+  FRONTEND_RING_KEY,
+  FRONTEND_WISHES,
+  type FrontendWishes,
+  frontendKeys,
+} from "./blkif/features.js";
 import { domainPath, XENBUS_STATE } from "./blkif/keys.js";
-import { VDISK } from "./blkif/layout.js";
+import { ABIS, VDISK } from "./blkif/layout.js";
 import { vdevFromNumber } from "./blkif/vdev.js";
 import type { XenPlatform } from "./platform/platform.js";
 import type { VcpuLoop } from "./vcpu-loop.js";
@@ -16,6 +24,8 @@ export interface BlkfrontOptions {
   readonly platform: XenPlatform;
   readonly store: XenstoreClient;
   readonly loop: VcpuLoop;
+  /** What it takes of a backend's offers. Default: as Linux's blkfront on one vcpu. */
+  readonly wishes?: FrontendWishes;
   /** The disk can be used; runs before the frontend says Connected. */
   onConnected(devid: number, device: BlockDevice): Promise<void>;
   /** The disk is going: its users must stop before this resolves. */
@@ -27,19 +37,21 @@ interface Vbd {
   readonly devid: number;
   readonly dir: string;
   readonly backendDir: string;
-  queue: BlkfrontQueue | undefined;
+  rings: BlkfrontRings | undefined;
   device: BlockDevice | undefined;
   unwatch(): Promise<void>;
 }
 
 export class Blkfront {
   readonly #options: BlkfrontOptions;
+  readonly #wishes: FrontendWishes;
   readonly #root: string;
   readonly #vbds = new Map<string, Vbd>();
   readonly #events: Coalescer;
 
   constructor(options: BlkfrontOptions) {
     this.#options = options;
+    this.#wishes = options.wishes ?? FRONTEND_WISHES;
     this.#root = `${domainPath(options.platform.domid)}/device/vbd`;
     this.#events = new Coalescer(
       (key) => this.#reconcile(key),
@@ -65,7 +77,7 @@ export class Blkfront {
     const backend = await readState(store, vbd.backendDir);
     const S = XENBUS_STATE;
     try {
-      if (own === S.Initialising && (backend === S.InitWait || backend === S.Initialised)) await this.#offerRing(vbd);
+      if (own === S.Initialising && (backend === S.InitWait || backend === S.Initialised)) await this.#offerRings(vbd);
       else if (own === S.Initialised && backend === S.Connected) await this.#connect(vbd);
     } catch (error) {
       await deviceFatal(store, domainPath(this.#options.platform.domid), vbd.dir, (error as Error).message);
@@ -73,7 +85,7 @@ export class Blkfront {
       return;
     }
     if (backend === S.Closing && own !== S.Closed) await this.#close(vbd);
-    else if (backend === S.Closed || backend === S.Unknown) await this.#releaseQueue(vbd);
+    else if (backend === S.Closed || backend === S.Unknown) await this.#releaseRings(vbd);
   }
 
   async #probe(key: string, dir: string): Promise<Vbd | undefined> {
@@ -81,22 +93,21 @@ export class Blkfront {
     const backendDir = await store.readOrNull(`${dir}/backend`);
     if (!backendDir) return undefined;
     const unwatch = await store.watch(`${backendDir}/state`, `blkfront-${key}`, () => this.#events.schedule(key));
-    const vbd: Vbd = { devid: Number(key), dir, backendDir, queue: undefined, device: undefined, unwatch };
+    const vbd: Vbd = { devid: Number(key), dir, backendDir, rings: undefined, device: undefined, unwatch };
     this.#vbds.set(key, vbd);
     return vbd;
   }
 
-  async #offerRing(vbd: Vbd): Promise<void> {
+  async #offerRings(vbd: Vbd): Promise<void> {
     const { platform, store } = this.#options;
     const backend = Number(await store.read(`${vbd.dir}/backend-id`));
-    const queue = new BlkfrontQueue(platform, backend);
-    vbd.queue = queue;
-    await switchState(store, vbd.dir, XENBUS_STATE.Initialised, {
-      "ring-ref": queue.ringRef,
-      "event-channel": queue.eventChannel,
-      protocol: "x86_64-abi",
-      "feature-persistent": 0,
-    });
+    const wishes = this.#wishes;
+    const abi = ABIS[wishes.protocol]!;
+    const read = (name: string) => store.readOrNull(`${vbd.backendDir}/${name}`);
+    const rings = new BlkfrontRings(platform, backend, { ...(await chooseRings(read, wishes)), abi });
+    vbd.rings = rings;
+    const keys = frontendKeys({ protocol: wishes.protocol, persistent: wishes.persistent, rings: rings.queues });
+    await switchState(store, vbd.dir, XENBUS_STATE.Initialised, keys, FRONTEND_RING_KEY);
   }
 
   async #connect(vbd: Vbd): Promise<void> {
@@ -116,16 +127,18 @@ export class Blkfront {
         "reading the backend's sectors and sector-size",
       );
     const canDiscard = (await number("feature-discard")) === 1;
-    vbd.device = frontendDevice(vbd.devid, vbd.queue!, { ...facts, canDiscard });
-    loop.add(vbd.queue!);
+    const read = (name: string) => store.readOrNull(`${vbd.backendDir}/${name}`);
+    vbd.rings!.negotiate(await chooseFeatures(read, this.#wishes));
+    vbd.device = frontendDevice(vbd.devid, vbd.rings!, { ...facts, canDiscard });
+    vbd.rings!.addTo(loop);
     await this.#options.onConnected(vbd.devid, vbd.device);
     await switchState(store, vbd.dir, XENBUS_STATE.Connected);
   }
 
-  /** Lets the users and the outstanding requests end. The ring is kept until the backend has let go of it. */
+  /** Lets the users and the outstanding requests end. The rings are kept until the backend has let go of it. */
   async #close(vbd: Vbd): Promise<void> {
     await this.#stopUse(vbd);
-    await vbd.queue?.idle();
+    await vbd.rings?.idle();
     await switchState(this.#options.store, vbd.dir, XENBUS_STATE.Closed);
   }
 
@@ -135,18 +148,18 @@ export class Blkfront {
     await this.#options.onClosing(vbd.devid);
   }
 
-  async #releaseQueue(vbd: Vbd): Promise<void> {
+  async #releaseRings(vbd: Vbd): Promise<void> {
     await this.#stopUse(vbd);
-    if (!vbd.queue) return;
-    vbd.queue.close(`Cannot use ${vdevFromNumber(vbd.devid).name}: it was detached`);
-    this.#options.loop.remove(vbd.queue);
-    vbd.queue = undefined;
+    if (!vbd.rings) return;
+    vbd.rings.close(`Cannot use ${vdevFromNumber(vbd.devid).name}: it was detached`);
+    vbd.rings.removeFrom(this.#options.loop);
+    vbd.rings = undefined;
   }
 
   async #remove(key: string, vbd: Vbd): Promise<void> {
     this.#vbds.delete(key);
     await vbd.unwatch();
-    await this.#releaseQueue(vbd);
+    await this.#releaseRings(vbd);
   }
 }
 
@@ -158,15 +171,15 @@ export interface FrontendFacts {
 }
 
 /** The guest's disk as a BlockDevice. Its map is all data: the protocol cannot ask what is stored. */
-export function frontendDevice(devid: number, queue: BlkfrontQueue, facts: FrontendFacts): BlockDevice {
+export function frontendDevice(devid: number, rings: BlkfrontRings, facts: FrontendFacts): BlockDevice {
   return defineDevice({
     label: `/dev/${vdevFromNumber(devid).name}`,
     size: facts.sectors * 512,
     blockSize: facts.sectorSize,
     writable: (facts.info & VDISK.READONLY) === 0,
-    read: (offset, into) => queue.read(offset, into),
-    write: (offset, data) => queue.write(offset, data),
-    flush: () => queue.flush(),
-    ...(facts.canDiscard ? { discard: (offset: number, length: number) => queue.discard(offset, length) } : {}),
+    read: (offset, into) => rings.read(offset, into),
+    write: (offset, data) => rings.write(offset, data),
+    flush: () => rings.flush(),
+    ...(facts.canDiscard ? { discard: (offset: number, length: number) => rings.discard(offset, length) } : {}),
   });
 }

@@ -13,16 +13,22 @@ export async function readState(store: XenstoreClient, dir: string, tx?: StoreTr
   return (state <= XENBUS_STATE.Reconfigured ? state : XENBUS_STATE.Unknown) as XenbusState;
 }
 
-/** Writes `state`, with `keys` before it in the same transaction. A removed directory is not written into life again. */
+/**
+ * Writes `state`, with `keys` before it in the same transaction; entries that match `stale` are removed first.
+ * A removed directory is not written into life again.
+ */
 export async function switchState(
   store: XenstoreClient,
   dir: string,
   state: XenbusState,
   keys: Readonly<Record<string, string | number>> = {},
+  stale?: RegExp,
 ): Promise<void> {
   await store.transaction(async (tx) => {
     const present = await store.readOrNull(`${dir}/state`, tx);
     if (present === null) return;
+    if (stale)
+      for (const name of await store.directory(dir, tx)) if (stale.test(name)) await store.rm(`${dir}/${name}`, tx);
     for (const [key, value] of Object.entries(keys)) await store.write(`${dir}/${key}`, String(value), tx);
     if (present !== String(state)) await store.write(`${dir}/state`, String(state), tx);
   });

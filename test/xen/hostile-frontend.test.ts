@@ -39,7 +39,7 @@ function rawFrontend(options: { writable?: boolean; abi?: BlkifAbi; sectorSize?:
       dom0,
       device,
       limitsOf(device, options.sectorSize),
-      { frontendDomid: 1, ringRef, eventChannel, abi },
+      { frontendDomid: 1, ringRefs: [ringRef], eventChannel, abi },
       () => {},
     );
   let produced = start;
@@ -124,7 +124,6 @@ describe.each(Object.values(ABIS).map((abi) => [abi.protocol, abi] as const))("%
 
   test.each<[string, number, Partial<Slot> | (() => Partial<Slot>)]>([
     ["unknown operation", EOPNOTSUPP, { op: 4 }],
-    ["write barrier, which is not offered", EOPNOTSUPP, { op: 2 }],
     ["indirect, which is not offered", EOPNOTSUPP, { op: 6 }],
     ["operation 255", EOPNOTSUPP, { op: 255 }],
     ["no segments", ERROR, { op: 0 }],
@@ -232,7 +231,7 @@ test("each slot is read once: a change after the copy does not matter", async ()
     front.dom0,
     spy,
     limitsOf(spy),
-    { frontendDomid: 1, ringRef, eventChannel, abi: ABIS["x86_64-abi"]! },
+    { frontendDomid: 1, ringRefs: [ringRef], eventChannel, abi: ABIS["x86_64-abi"]! },
     () => {},
   );
   const { view } = front;

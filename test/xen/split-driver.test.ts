@@ -1,18 +1,99 @@
 /** What a guest reads and writes through its ring is what the device behind it holds, and nothing stays mapped. */
-import { expect, test } from "vitest";
+import { randomBytes } from "node:crypto";
+import { describe, expect, test } from "vitest";
 import { defineDevice } from "#src/block/device.js";
 import { memoryDevice } from "#src/block/memory.js";
 import { describeBlockDevice } from "../contract/block-device.js";
-import { ringPair } from "./ring-pair.js";
+import { type PairOptions, ringPair } from "./ring-pair.js";
 
-describeBlockDevice(
-  "blkfront on blkback",
-  async ({ size, blockSize, writable }) => {
-    const pair = ringPair(memoryDevice(size, { writable }), blockSize);
-    return { device: pair.device, release: () => pair.close() };
+/** Every two values of any two columns meet in some row: 5 ring sizes, 4 queue counts, 3 request sizes, and four times two. */
+const COMBINATIONS: PairOptions[] = [
+  { pages: 1, queues: 1, maxSegments: 11, persistent: false, protocol: "x86_64-abi" },
+  { pages: 1, queues: 2, maxSegments: 32, persistent: true, protocol: "x86_32-abi" },
+  { pages: 1, queues: 3, maxSegments: 256, persistent: true, protocol: "x86_64-abi" },
+  { pages: 1, queues: 4, maxSegments: 32, persistent: false, protocol: "x86_32-abi" },
+  { pages: 2, queues: 1, maxSegments: 32, persistent: true, protocol: "x86_32-abi" },
+  { pages: 2, queues: 2, maxSegments: 11, persistent: false, protocol: "x86_64-abi" },
+  { pages: 2, queues: 3, maxSegments: 256, persistent: false, protocol: "x86_32-abi" },
+  { pages: 2, queues: 4, maxSegments: 11, persistent: true, protocol: "x86_64-abi" },
+  { pages: 4, queues: 1, maxSegments: 256, persistent: false, protocol: "x86_32-abi" },
+  { pages: 4, queues: 2, maxSegments: 11, persistent: true, protocol: "x86_32-abi" },
+  { pages: 4, queues: 3, maxSegments: 32, persistent: false, protocol: "x86_64-abi" },
+  { pages: 4, queues: 4, maxSegments: 256, persistent: true, protocol: "x86_64-abi" },
+  { pages: 8, queues: 1, maxSegments: 32, persistent: true, protocol: "x86_64-abi" },
+  { pages: 8, queues: 2, maxSegments: 256, persistent: false, protocol: "x86_64-abi" },
+  { pages: 8, queues: 3, maxSegments: 11, persistent: false, protocol: "x86_32-abi" },
+  { pages: 8, queues: 4, maxSegments: 32, persistent: true, protocol: "x86_32-abi" },
+  { pages: 16, queues: 1, maxSegments: 256, persistent: true, protocol: "x86_32-abi" },
+  { pages: 16, queues: 2, maxSegments: 32, persistent: false, protocol: "x86_64-abi" },
+  { pages: 16, queues: 3, maxSegments: 11, persistent: true, protocol: "x86_64-abi" },
+  { pages: 16, queues: 4, maxSegments: 256, persistent: false, protocol: "x86_32-abi" },
+];
+
+test("the combinations below cover every pair of values", () => {
+  const columns = ["pages", "queues", "maxSegments", "persistent", "protocol"] as const;
+  const values = (column: (typeof columns)[number]) => new Set(COMBINATIONS.map((row) => row[column]));
+  expect(columns.map((column) => values(column).size)).toEqual([5, 4, 3, 2, 2]);
+  for (const [i, one] of columns.entries())
+    for (const other of columns.slice(i + 1)) {
+      const met = new Set(COMBINATIONS.map((row) => `${row[one]} ${row[other]}`));
+      expect([one, other, met.size]).toEqual([one, other, values(one).size * values(other).size]);
+    }
+});
+
+describe.each(COMBINATIONS)(
+  "$pages pages, $queues queues, $maxSegments segments, persistent $persistent, $protocol",
+  (options) => {
+    describeBlockDevice(
+      "blkfront on blkback",
+      async ({ size, blockSize, writable }) => {
+        const pair = ringPair(memoryDevice(size, { writable }), { ...options, sectorSize: blockSize });
+        return { device: pair.device, release: () => pair.close() };
+      },
+      {
+        blockSizes: [512, 4096],
+        // Past the largest direct request, and no multiple of it.
+        size: (blockSize) => 45056 + 4096 * 3 + blockSize * 5 - ((45056 + 4096 * 3) % blockSize),
+        runs: 8,
+      },
+    );
+
+    test("one call larger than the largest request, from anywhere in memory", async () => {
+      const pair = ringPair(memoryDevice(3 << 20), options);
+      const data = randomBytes((2 << 20) + 512 * 3);
+      await pair.device.write(512 * 5, data);
+      const found = Buffer.alloc(data.length + 1);
+      await pair.device.read(512 * 5, found.subarray(1));
+      expect(Buffer.compare(found.subarray(1), data)).toBe(0);
+      await pair.close();
+    });
+
+    test("many more requests at once than slots, each in its place, and nothing stays mapped", async () => {
+      const memory = memoryDevice(4 << 20);
+      const pair = ringPair(memory, options);
+      const piece = 3 * 512;
+      const count = Math.floor((4 << 20) / piece);
+      await Promise.all(
+        Array.from({ length: count }, (_, i) => pair.device.write(i * piece, new Uint8Array(piece).fill(i))),
+      );
+      await pair.device.flush();
+      const seen = new Uint8Array(4 << 20);
+      await memory.read(0, seen);
+      for (let i = 0; i < count; i++) expect(seen[i * piece + piece - 1]).toBe(i & 0xff);
+      const kept = pair.backs.reduce((sum, back) => sum + back.grants.kept, 0);
+      expect(pair.dom0.foreign.mapped).toBe(kept + options.queues! * options.pages!);
+      expect(kept > 0).toBe(options.persistent);
+      await pair.close();
+      expect(pair.dom0.foreign.mapped).toBe(0);
+      expect(grantsInUse(pair)).toBe(0);
+    });
   },
-  { blockSizes: [512, 4096], unit: 4096, size: (blockSize) => 45056 * 3 + blockSize * 5 - ((45056 * 3) % blockSize) },
 );
+
+/** Entries of the guest's grant table that are not 0. */
+function grantsInUse({ pages1 }: { pages1: { grantTable: SharedArrayBuffer } }): number {
+  return new Int32Array(pages1.grantTable).filter((word, i) => i % 2 === 0 && word !== 0).length;
+}
 
 test("many requests at once, larger than the ring, each in its place", async () => {
   const memory = memoryDevice(16 << 20);
@@ -26,7 +107,7 @@ test("many requests at once, larger than the ring, each in its place", async () 
     expect(seen[0]).toBe(i);
   }
   expect(pair.back.statistics.wr_sect).toBe((16 << 20) / 512);
-  expect(pair.dom0.foreign.mapped).toBe(1); // the ring itself
+  expect(pair.dom0.foreign.mapped).toBe(1 + pair.back.grants.kept); // the ring itself, and what is kept
   await pair.close();
   expect(pair.dom0.foreign.mapped).toBe(0);
 });

@@ -9,6 +9,9 @@ import { at, layout } from "../../bytes/layout.js";
 export const BLKIF_OP = { READ: 0, WRITE: 1, WRITE_BARRIER: 2, FLUSH_DISKCACHE: 3, DISCARD: 5, INDIRECT: 6 } as const;
 export const BLKIF_RSP = { OKAY: 0, ERROR: -1, EOPNOTSUPP: -2 } as const;
 export const BLKIF_MAX_SEGMENTS_PER_REQUEST = 11;
+export const BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST = 8;
+/** Segments that one indirect page describes. */
+export const SEGMENTS_PER_INDIRECT_PAGE = 512;
 export const BLKIF_DISCARD_SECURE = 1;
 /** Bits of the backend's `info` key. */
 export const VDISK = { CDROM: 1, REMOVABLE: 2, READONLY: 4 } as const;
@@ -80,6 +83,39 @@ export const BLKIF_DISCARD_32 = layout(
   },
 );
 
+export const BLKIF_INDIRECT_64 = layout(
+  "blkif_request_indirect (x86_64)",
+  { endian: "le", size: 64, spec: "blkif.h" },
+  {
+    operation: at(0, u8, "BLKIF_OP_INDIRECT"),
+    indirectOp: at(1, u8, "BLKIF_OP_READ or BLKIF_OP_WRITE"),
+    nrSegments: at(2, u16, "segments used"),
+    pad: at(4, reserved(4), ""),
+    id: at(8, u64, "private to the frontend, echoed"),
+    sectorNumber: at(16, u64, "start sector"),
+    handle: at(24, u16, "as in blkif_request"),
+    pad1: at(26, reserved(2), ""),
+    indirectGrefs: at(28, bytes(32), "8 grant references of pages of blkif_request_segment"),
+    pad2: at(60, reserved(4), ""),
+  },
+);
+
+export const BLKIF_INDIRECT_32 = layout(
+  "blkif_request_indirect (x86_32)",
+  { endian: "le", size: 64, spec: "blkif.h" },
+  {
+    operation: at(0, u8, "BLKIF_OP_INDIRECT"),
+    indirectOp: at(1, u8, "BLKIF_OP_READ or BLKIF_OP_WRITE"),
+    nrSegments: at(2, u16, "segments used"),
+    id: at(4, u64, "private to the frontend, echoed"),
+    sectorNumber: at(12, u64, "start sector"),
+    handle: at(20, u16, "as in blkif_request"),
+    pad1: at(22, reserved(2), ""),
+    indirectGrefs: at(24, bytes(32), "8 grant references of pages of blkif_request_segment"),
+    pad2: at(56, reserved(8), ""),
+  },
+);
+
 export const BLKIF_RESPONSE = layout(
   "blkif_response",
   { endian: "le", size: 12, spec: "blkif.h" },
@@ -100,12 +136,14 @@ export interface BlkifAbi {
   readonly sectorWord: number;
   readonly segmentWord: number;
   readonly nrSectorsWord: number;
+  readonly indirectGrefsWord: number;
 }
 
 function abi(
   protocol: string,
   request: typeof BLKIF_REQUEST_64 | typeof BLKIF_REQUEST_32,
   discard: typeof BLKIF_DISCARD_64 | typeof BLKIF_DISCARD_32,
+  indirect: typeof BLKIF_INDIRECT_64 | typeof BLKIF_INDIRECT_32,
 ): BlkifAbi {
   const { id, sectorNumber, seg } = request.fields;
   return {
@@ -115,13 +153,14 @@ function abi(
     sectorWord: sectorNumber.offset / 4,
     segmentWord: seg.offset / 4,
     nrSectorsWord: discard.fields.nrSectors.offset / 4,
+    indirectGrefsWord: indirect.fields.indirectGrefs.offset / 4,
   };
 }
 
 /** By the frontend's `protocol` key (protocols.h). */
 export const ABIS: Readonly<Record<string, BlkifAbi>> = {
-  "x86_64-abi": abi("x86_64-abi", BLKIF_REQUEST_64, BLKIF_DISCARD_64),
-  "x86_32-abi": abi("x86_32-abi", BLKIF_REQUEST_32, BLKIF_DISCARD_32),
+  "x86_64-abi": abi("x86_64-abi", BLKIF_REQUEST_64, BLKIF_DISCARD_64, BLKIF_INDIRECT_64),
+  "x86_32-abi": abi("x86_32-abi", BLKIF_REQUEST_32, BLKIF_DISCARD_32, BLKIF_INDIRECT_32),
 };
 
 /** Linux's rule for a frontend that names no protocol (BLKIF_PROTOCOL_DEFAULT on x86): 32-bit, even for 64-bit guests. */

@@ -4,6 +4,8 @@
  * Nothing above this file may assume shared memory between the peers, one process, or a friendly peer.
  */
 
+import type { RingWords } from "./ring-words.js";
+
 export const PAGE_SIZE = 4096;
 
 /** Status of a grant operation (GNTST_* of grant_table.h): 0 or a negative number. */
@@ -43,10 +45,18 @@ export interface GrantTable {
   clearAccess(ref: number): boolean;
 }
 
+/** A ring's pages, mapped writable. */
+export interface MappedRing {
+  readonly words: RingWords;
+  unmap(): void;
+}
+
 /** This domain as a mapper of pages that others granted to it. */
 export interface ForeignPages {
   /** A handle (0 or above), or a negative GNTST status; a failed map leaves nothing behind. */
   map(domid: number, ref: number, writable: boolean): number;
+  /** Maps the pages of a ring, in this order: all of them, or none and the negative GNTST status of the first that failed. */
+  mapRing(domid: number, refs: readonly number[]): MappedRing | number;
   /** The mapped page: the same 4096 bytes the granter sees. Not to be used after `unmap`. */
   page(handle: number): Uint8Array;
   /** GNTST status. A wrong or repeated handle is `bad_handle` and changes nothing. */

@@ -7,7 +7,8 @@
  * The granter takes a grant back by exchanging the word for 0, which fails while either bit is set.
  */
 import { DiskError } from "../../../errors.js";
-import { type ForeignPages, GNTST, type GrantTable, type OwnPages, PAGE_SIZE } from "../platform.js";
+import { type ForeignPages, GNTST, type GrantTable, type MappedRing, type OwnPages, PAGE_SIZE } from "../platform.js";
+import { RingWords } from "../ring-words.js";
 import { type DomainTable, type DomainView, GRANT_ENTRIES, XEN_WORDS } from "./domain-pages.js";
 
 const GTF_PERMIT_ACCESS = 1;
@@ -130,6 +131,22 @@ export class SimulatedForeignPages implements ForeignPages {
     this.#mappings[handle] = { domain, ref, writable, page };
     this.#mapped++;
     return handle;
+  }
+
+  mapRing(domid: number, refs: readonly number[]): MappedRing | number {
+    const handles: number[] = [];
+    const unmap = () => {
+      for (const handle of handles.splice(0)) this.unmap(handle);
+    };
+    for (const ref of refs) {
+      const handle = this.map(domid, ref, true);
+      if (handle < 0) {
+        unmap();
+        return handle;
+      }
+      handles.push(handle);
+    }
+    return { words: new RingWords(handles.map((handle) => this.page(handle))), unmap };
   }
 
   page(handle: number): Uint8Array {
