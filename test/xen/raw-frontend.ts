@@ -4,7 +4,7 @@ import type { BlockDevice } from "#src/block/device.js";
 import { memoryDevice } from "#src/block/memory.js";
 import { BlkbackQueue } from "#src/xen/blkback-queue.js";
 import { ABIS, type BlkifAbi } from "#src/xen/blkif/layout.js";
-import type { OwnPages } from "#src/xen/platform/platform.js";
+import type { ForeignPages, OwnPages } from "#src/xen/platform/platform.js";
 import { ringSize } from "#src/xen/ring.js";
 import { limitsOf, twoDomains } from "./ring-pair.js";
 
@@ -44,6 +44,8 @@ export interface RawOptions {
   /** Default 256; 0: not offered. */
   maxIndirectSegments?: number;
   device?: BlockDevice;
+  /** The backend's grant operations, when something is to happen in them. */
+  foreign?: (real: ForeignPages) => Partial<ForeignPages>;
 }
 
 /** Bytes spread over pages, as one range. */
@@ -60,6 +62,11 @@ class PagedBytes {
 
   setUint8(at: number, value: number): void {
     this.#pages[at >> 12]!.bytes[at & 4095] = value;
+  }
+
+  /** Where in the guest's memory a byte lies. */
+  placeOf(at: number): number {
+    return this.#pages[at >> 12]!.bytes.byteOffset + (at & 4095);
   }
 
   get(at: number, bytes: number): bigint {
@@ -96,6 +103,7 @@ export function rawFrontend(options: RawOptions = {}) {
   const indirectRef = guest.grants.grantAccess(0, indirect.firstFrame, false);
   const address = { frontendDomid: 1, ringRefs, eventChannel, abi, persistent, maxIndirectSegments };
   let produced = start;
+  const platform = { ...dom0, foreign: withChanges(dom0.foreign, options.foreign?.(dom0.foreign) ?? {}) };
 
   const putSegments = (bytes: { set: PagedBytes["set"] }, at: number, segments: readonly Segment[]) => {
     for (const [i, segment] of segments.entries()) {
@@ -128,6 +136,7 @@ export function rawFrontend(options: RawOptions = {}) {
     ...domains,
     memory,
     ring,
+    ringRefs,
     size,
     slotAt,
     data,
@@ -137,7 +146,7 @@ export function rawFrontend(options: RawOptions = {}) {
     /** A grant of data page `i`, always the same for one page. */
     granted: (i = 0) => (dataRefs[i] ??= guest.grants.grantAccess(0, data.firstFrame + i, false)),
     readable: (i = 0) => guest.grants.grantAccess(0, data.firstFrame + i, true),
-    connect: () => new BlkbackQueue(dom0, device, limitsOf(device, options.sectorSize), address, () => {}),
+    connect: () => new BlkbackQueue(platform, device, limitsOf(device, options.sectorSize), address, () => {}),
     rspProd: () => Number(ring.get(8, 4)),
     setReqProd: (value: number) => ring.set(0, 4, value),
     response: (index: number) => {
@@ -145,6 +154,19 @@ export function rawFrontend(options: RawOptions = {}) {
       const status = Number(BigInt.asIntN(16, ring.get(at + 10, 2)));
       return { id: ring.get(at, 8), op: ring.getUint8(at + 8), pad: ring.getUint8(at + 9), status };
     },
+  };
+}
+
+function withChanges(real: ForeignPages, changes: Partial<ForeignPages>): ForeignPages {
+  return {
+    map: (domid, ref, writable) => real.map(domid, ref, writable),
+    mapRing: (domid, refs) => real.mapRing(domid, refs),
+    page: (handle) => real.page(handle),
+    unmap: (handle) => real.unmap(handle),
+    get mapped() {
+      return real.mapped;
+    },
+    ...changes,
   };
 }
 

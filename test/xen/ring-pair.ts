@@ -40,7 +40,7 @@ export interface PairOptions {
 export function ringPair(device: BlockDevice, options: PairOptions = {}) {
   const { sectorSize = 512, pages = 1, queues = 1, maxSegments = 32, persistent = true } = options;
   const { flush = BLKIF_OP.FLUSH_DISKCACHE, protocol = "x86_64-abi" } = options;
-  const { dom0, guest, pages1 } = twoDomains(options.memory ?? 64 << 20);
+  const { dom0, guest, pages0, pages1 } = twoDomains(options.memory ?? 64 << 20);
   const abi = ABIS[protocol]!;
   const front = new BlkfrontRings(guest, 0, { queues, pageOrder: Math.log2(pages), abi });
   front.negotiate({ maxSegments, persistent, flush });
@@ -61,6 +61,7 @@ export function ringPair(device: BlockDevice, options: PairOptions = {}) {
     device: frontendDevice(51712, front, facts),
     dom0,
     guest,
+    pages0,
     pages1,
     async close() {
       await front.idle();
