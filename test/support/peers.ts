@@ -24,7 +24,16 @@ export function peerPath(name: string): string | undefined {
 export function havePeer(...names: readonly string[]): boolean {
   const missing = names.filter((name) => peerPath(name) === undefined);
   if (missing.length === 0) return true;
-  const reason = `${missing.join(", ")} not found; test/support/install-peers.sh installs the peers`;
+  return missingPeer(missing.join(", "));
+}
+
+/** The same for what is no program: `present` tells whether `what` is there. */
+export function requirePeer(what: string, present: boolean): boolean {
+  return present || missingPeer(what);
+}
+
+function missingPeer(what: string): false {
+  const reason = `${what} not found; test/support/install-peers.sh installs the peers`;
   if (process.env.XVD_REQUIRE_PEERS === "1") throw new Error(`XVD_REQUIRE_PEERS=1, and ${reason}`);
   if (!reported.has(reason)) process.stderr.write(`skipped: ${reason}\n`);
   reported.add(reason);
