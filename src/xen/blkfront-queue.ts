@@ -1,12 +1,12 @@
 /**
  * The frontend's data plane (Linux blkfront.c in behaviour): one ring. A request carries up to 11 segments (44 KiB) in its
  * slot, or more through a page of segments where the backend takes indirect requests.
- * Every slot that was used owns pages and grant references: data is copied between them and the caller's buffer. They are
- * granted to the backend while a request that uses them is outstanding, or, with persistent grants, until the ring closes.
+ * Data is copied between the caller's buffer and pages of the ring's own, which are granted to the backend while a request
+ * that uses them is outstanding, or, with persistent grants, until the ring closes.
  * A response is copied before it is looked at; one that contradicts what was asked disables the device for good.
  */
 import { DiskError } from "../errors.js";
-import { allocateSlotPages, freeSlotPages, type SlotPages } from "./blkfront-pages.js";
+import { type RequestPages, RequestPagesPool } from "./blkfront-pages.js";
 import {
   ABIS,
   BLKIF_MAX_SEGMENTS_PER_REQUEST,
@@ -56,9 +56,10 @@ interface Request {
   readonly from: number;
 }
 
+/** What is outstanding under an id. */
 interface Slot {
-  pages: SlotPages | undefined;
   request: Request | undefined;
+  pages: RequestPages | undefined;
 }
 
 export class BlkfrontQueue implements VcpuWork {
@@ -72,9 +73,8 @@ export class BlkfrontQueue implements VcpuWork {
   readonly #ring: FrontRing;
   readonly #words: Int32Array;
   readonly #slots: Slot[];
-  /** Free slots: those with pages, used last first; those that have none yet. */
-  readonly #readySlots: number[] = [];
-  readonly #bareSlots: number[];
+  readonly #freeIds: number[];
+  #pages: RequestPagesPool | undefined;
   #features = PLAIN_RING;
   #waiting: Request[] = [];
   #pushScheduled = false;
@@ -98,15 +98,14 @@ export class BlkfrontQueue implements VcpuWork {
     this.eventChannel = events.allocUnbound(backend);
     events.listen(this.eventChannel, () => this.#takeResponses());
     this.#slots = Array.from({ length: this.#ring.size }, () => ({ pages: undefined, request: undefined }));
-    this.#bareSlots = Array.from(this.#slots.keys()).reverse();
+    this.#freeIds = Array.from(this.#slots.keys()).reverse();
   }
 
   /** What the backend said it can, before the first request. Throws `NO_SPACE` when there is no memory for one request. */
   negotiate(features: RingFeatures): void {
+    const { maxSegments, persistent } = features;
+    this.#pages = new RequestPagesPool(this.#platform.grants, maxSegments, persistent ? this.#backend : undefined);
     this.#features = features;
-    const id = this.#bareSlots.pop()!;
-    this.#slots[id]!.pages = this.#allocate();
-    this.#readySlots.push(id);
   }
 
   read(offset: number, into: Uint8Array): Promise<void> {
@@ -156,13 +155,14 @@ export class BlkfrontQueue implements VcpuWork {
     this.#disable(new DiskError("IO", reason));
     const { grants, events } = this.#platform;
     events.close(this.eventChannel);
-    for (const { pages } of this.#slots.splice(0)) if (pages) freeSlotPages(grants, pages);
+    this.#pages?.close();
     // A page that the backend still maps is leaked on purpose: it must never be used for anything else.
     if (this.ringRefs.map((ref) => grants.endAccess(ref)).every(Boolean)) grants.freePages(this.#ringPages);
   }
 
   #submit(code: number, offset: number, length: number, buffer: Uint8Array | undefined): Promise<void> {
     if (this.failure) return Promise.reject(this.failure);
+    if (!this.#pages) return Promise.reject(new TypeError("a request before the backend said what it can"));
     return new Promise((resolve, reject) => {
       const most = this.#features.maxSegments * PAGE_SIZE;
       const requests = buffer ? Math.ceil(length / most) : 1;
@@ -183,12 +183,7 @@ export class BlkfrontQueue implements VcpuWork {
   /** Fills free slots. They are pushed together once the callers of this turn have all had their say. */
   #pump(): void {
     let taken = 0;
-    for (; taken < this.#waiting.length; taken++) {
-      const request = this.#waiting[taken]!;
-      const id = this.#takeSlot(request.operation.buffer !== undefined);
-      if (id === undefined) break;
-      this.#put(id, request);
-    }
+    while (taken < this.#waiting.length && this.#start(this.#waiting[taken]!)) taken++;
     if (taken === 0) return;
     this.#waiting = taken === this.#waiting.length ? [] : this.#waiting.slice(taken);
     if (this.#pushScheduled) return;
@@ -196,48 +191,40 @@ export class BlkfrontQueue implements VcpuWork {
     queueMicrotask(() => this.publish());
   }
 
-  /** A free slot, one with pages for a request with data. When memory is used up, the slots that have pages must do. */
-  #takeSlot(withPages: boolean): number | undefined {
-    if (!withPages) return this.#bareSlots.pop() ?? this.#readySlots.pop();
-    const ready = this.#readySlots.pop();
-    if (ready !== undefined || this.#bareSlots.length === 0) return ready;
-    const id = this.#bareSlots.at(-1)!;
-    try {
-      this.#slots[id]!.pages = this.#allocate();
-      return this.#bareSlots.pop();
-    } catch (error) {
-      if (!this.#slots.some(({ pages }) => pages)) this.#disable(error as DiskError); // nothing will ever be freed
-      return undefined;
-    }
-  }
-
-  #allocate(): SlotPages {
-    const { maxSegments, persistent } = this.#features;
-    return allocateSlotPages(this.#platform.grants, maxSegments, persistent ? this.#backend : undefined);
-  }
-
-  #put(id: number, request: Request): void {
+  /** Puts a request into a free slot; false when there is none, or no memory for its data until others have ended. */
+  #start(request: Request): boolean {
+    if (this.#freeIds.length === 0) return false;
+    const { buffer } = request.operation;
+    const pages = buffer && this.#pages!.take(Math.ceil(request.length / PAGE_SIZE));
+    if (buffer && !pages) return false;
+    const id = this.#freeIds.pop()!;
     const slot = this.#slots[id]!;
+    slot.request = request;
+    slot.pages = pages;
+    this.inFlight++;
+    this.#put(id, request, pages);
+    return true;
+  }
+
+  #put(id: number, request: Request, pages: RequestPages | undefined): void {
     const abi = this.#abi;
     const words = this.#words.fill(0);
-    const { code, buffer } = request.operation;
+    const { code } = request.operation;
     const sector = request.offset / SECTOR;
     words[abi.idWord] = id;
     words[abi.sectorWord] = sector;
     words[abi.sectorWord + 1] = Math.floor(sector / 2 ** 32);
     words[0] = code;
-    if (buffer) this.#putData(slot.pages!, request, words);
+    if (pages) this.#putData(pages, request, words);
     else if (code === BLKIF_OP.DISCARD) {
       words[abi.nrSectorsWord] = request.length / SECTOR;
       words[abi.nrSectorsWord + 1] = Math.floor(request.length / SECTOR / 2 ** 32);
     }
-    slot.request = request;
-    this.inFlight++;
     this.#ring.put(words);
   }
 
-  /** Copies what is written into the slot's pages, grants them, and describes them in the slot or in its indirect page. */
-  #putData(pages: SlotPages, request: Request, words: Int32Array): void {
+  /** Copies what is written into its pages, grants them, and describes them in the slot or in its indirect page. */
+  #putData(pages: RequestPages, request: Request, words: Int32Array): void {
     const { code, buffer } = request.operation;
     if (code === BLKIF_OP.WRITE) pages.data.set(buffer!.subarray(request.from, request.from + request.length));
     const segments = Math.ceil(request.length / PAGE_SIZE);
@@ -249,15 +236,16 @@ export class BlkfrontQueue implements VcpuWork {
     words[0] = BLKIF_OP.INDIRECT | (code << 8) | (segments << 16);
     words[this.#abi.indirectGrefsWord] = pages.indirectRef;
     this.#putSegments(pages, request, pages.indirect!, 0);
-    if (!pages.persistent) this.#platform.grants.setAccess(pages.indirectRef, this.#backend, pages.indirectFrame, true);
+    if (!this.#features.persistent)
+      this.#platform.grants.setAccess(pages.indirectRef, this.#backend, pages.indirectFrame, true);
   }
 
-  #putSegments(pages: SlotPages, { operation, length }: Request, into: Int32Array, at: number): void {
+  #putSegments(pages: RequestPages, { operation, length }: Request, into: Int32Array, at: number): void {
     const { grants } = this.#platform;
     const readonly = operation.code === BLKIF_OP.WRITE;
     for (let i = 0, left = length; left > 0; i++, left -= PAGE_SIZE) {
       const ref = pages.refs[i]!;
-      if (!pages.persistent) grants.setAccess(ref, this.#backend, pages.firstFrame + i, readonly);
+      if (!this.#features.persistent) grants.setAccess(ref, this.#backend, pages.firstFrame + i, readonly);
       into[at + i * 2] = ref;
       into[at + i * 2 + 1] = (Math.min(SECTORS_PER_PAGE, left / SECTOR) - 1) << 8; // first_sect 0, last_sect inclusive
     }
@@ -284,23 +272,25 @@ export class BlkfrontQueue implements VcpuWork {
     if ((response[2]! & 0xff) !== operation.code)
       throw forged(`operation is ${response[2]! & 0xff}, asked was ${operation.code}`);
     const status = response[2]! >> 16;
-    if (operation.buffer) this.#takeBack(slot.pages!, request, status);
+    if (slot.pages) this.#takeBack(slot.pages, request, status);
     slot.request = undefined;
-    (slot.pages ? this.#readySlots : this.#bareSlots).push(id);
+    slot.pages = undefined;
+    this.#freeIds.push(id);
     this.inFlight--;
     this.#settle(operation, status);
   }
 
   /** Revokes the grants, and copies what was read only after that: from then on the backend cannot change it. */
-  #takeBack(pages: SlotPages, request: Request, status: number): void {
-    if (!pages.persistent) this.#revoke(pages, Math.ceil(request.length / PAGE_SIZE));
+  #takeBack(pages: RequestPages, request: Request, status: number): void {
+    if (!this.#features.persistent) this.#revoke(pages, Math.ceil(request.length / PAGE_SIZE));
+    this.#pages!.give(pages);
     const { code, buffer } = request.operation;
     if (code !== BLKIF_OP.READ || status !== BLKIF_RSP.OKAY) return;
     const { data } = pages;
     buffer!.set(request.length === data.length ? data : data.subarray(0, request.length), request.from);
   }
 
-  #revoke(pages: SlotPages, segments: number): void {
+  #revoke(pages: RequestPages, segments: number): void {
     const { grants } = this.#platform;
     for (let i = 0; i < segments; i++)
       if (!grants.clearAccess(pages.refs[i]!)) throw forged(`it answered while it still had page ${i} mapped`);
@@ -332,7 +322,7 @@ export class BlkfrontQueue implements VcpuWork {
       [...this.#slots.map((slot) => slot.request), ...this.#waiting].map((request) => request?.operation),
     );
     this.#waiting = [];
-    for (const slot of this.#slots) slot.request = undefined;
+    for (const slot of this.#slots) slot.request = undefined; // their pages may still be the backend's: they stay out
     this.inFlight = 0;
     for (const operation of lost) operation?.reject(reason);
     this.#onIdle?.();

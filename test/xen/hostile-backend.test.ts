@@ -7,6 +7,7 @@ import { twoDomains } from "./ring-pair.js";
 function rawBackend() {
   const { dom0, guest } = twoDomains();
   const queue = new BlkfrontQueue(guest, 0);
+  queue.negotiate({ maxSegments: 11, persistent: false, flush: 3 });
   const ring = dom0.foreign.page(dom0.foreign.map(1, queue.ringRefs[0]!, true));
   const port = dom0.events.bindInterdomain(1, queue.eventChannel);
   const view = new DataView(ring.buffer, ring.byteOffset, 4096);
