@@ -10,6 +10,7 @@
  */
 
 import {
+  BACKEND_OFFER_KEY,
   BACKEND_OFFERS,
   type BackendOffers,
   type FrontendKeys,
@@ -137,14 +138,14 @@ export class Blkback {
     const S = XENBUS_STATE;
     switch (own) {
       case S.Initialising:
-        return switchState(store, vbd.dir, S.InitWait, probeKeys(this.#offers));
+        return this.#offer(vbd);
       case S.InitWait:
       case S.Initialised:
         if (frontend === S.Initialised || frontend === S.Connected) return this.#connect(vbd);
         break;
       case S.Closed:
         if (frontend === S.Initialising && (await store.readOrNull(`${vbd.dir}/online`)) === "1")
-          return switchState(store, vbd.dir, S.InitWait);
+          return this.#offer(vbd);
         return;
     }
     if (frontend === S.Closing && own !== S.Closing) {
@@ -156,6 +157,11 @@ export class Blkback {
       await this.#disconnect(vbd);
       return switchState(store, vbd.dir, S.Closed);
     }
+  }
+
+  async #offer(vbd: Vbd): Promise<void> {
+    const keys = probeKeys(this.#offers);
+    await switchState(this.#options.store, vbd.dir, XENBUS_STATE.InitWait, keys, BACKEND_OFFER_KEY);
   }
 
   /** Waits for nothing: comes again when the frontend's keys or `physical-device` appear. */

@@ -63,6 +63,9 @@ export function probeKeys(offers: BackendOffers): Record<string, number> {
   };
 }
 
+/** What another backend may have left, and this one's offers must not be taken for. */
+export const BACKEND_OFFER_KEY = /^(feature-max-indirect-segments|multi-queue-max-queues|max-ring-page-order)$/;
+
 /** Queues and ring order that a frontend may use, by the keys of a backend in state 2. */
 export async function chooseRings(
   read: ReadKey,
@@ -112,7 +115,7 @@ export const FRONTEND_RING_KEY =
 /** The frontend's keys as a backend judges them. Throws an `Error` whose message tells the frontend what was wrong. */
 export async function readFrontendKeys(read: ReadKey, offers: BackendOffers): Promise<FrontendKeys> {
   const protocol = (await read("protocol")) ?? DEFAULT_PROTOCOL;
-  if (!ABIS[protocol])
+  if (!Object.hasOwn(ABIS, protocol))
     throw new Error(`protocol is ${JSON.stringify(protocol)}, allowed ${Object.keys(ABIS).join(" ")}`);
   const queues = inRange("multi-queue-num-queues", (await read("multi-queue-num-queues")) ?? "1", 1, offers.maxQueues);
   // Its presence decides the naming, not its value: the other names may be left from an earlier driver.
