@@ -3,6 +3,7 @@
  * grants, once and from then on (blkif.h, feature-persistent). Kept mappings are limited; the least recently used go first.
  * A frontend that hands out more grants than that is served all the same, with mappings for the time of the request.
  */
+import { BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST, SEGMENTS_PER_INDIRECT_PAGE } from "./blkif/layout.js";
 import type { BlkifRequest, IndirectPages, MappedGrant } from "./blkif/request.js";
 import { type ForeignPages, PAGE_SIZE } from "./platform/platform.js";
 
@@ -31,7 +32,10 @@ export class RequestGrants implements IndirectPages {
     this.#foreign = foreign;
     this.#domid = options.frontendDomid;
     this.#kept = options.persistent ? new Map() : undefined;
-    this.maxIndirectSegments = options.maxIndirectSegments;
+    this.maxIndirectSegments = Math.min(
+      options.maxIndirectSegments,
+      BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST * SEGMENTS_PER_INDIRECT_PAGE,
+    );
   }
 
   /** Mappings that outlive their requests. */

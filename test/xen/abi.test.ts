@@ -14,6 +14,8 @@ test.each([
   ["request_32", blkif.BLKIF_REQUEST_32],
   ["discard_64", blkif.BLKIF_DISCARD_64],
   ["discard_32", blkif.BLKIF_DISCARD_32],
+  ["indirect_64", blkif.BLKIF_INDIRECT_64],
+  ["indirect_32", blkif.BLKIF_INDIRECT_32],
   ["segment", blkif.BLKIF_SEGMENT],
 ] as const)("%s", (name, table) => {
   const { size, ...fields } = abi.structs[name];
@@ -46,6 +48,7 @@ test("numbers", () => {
   for (const [name, value] of Object.entries(GNTST))
     if (`GNTST_${name}` in constants) expect(constants[`GNTST_${name}`]).toBe(value);
   expect(blkif.BLKIF_MAX_SEGMENTS_PER_REQUEST).toBe(constants.BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  expect(blkif.BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST).toBe(constants.BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST);
 });
 
 test("slots of a ring of 1 to 16 pages, both ABIs", () => {

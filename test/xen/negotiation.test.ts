@@ -91,6 +91,7 @@ test.each<[string, Partial<BackendOffers>, Partial<FrontendWishes>]>([
   ["smaller rings than wanted", { maxRingPageOrder: 1 }, { maxRingPageOrder: 4 }],
   ["fewer segments than wanted", { maxIndirectSegments: 20 }, { maxSegments: 256 }],
   ["so few that direct requests do", { maxIndirectSegments: 5 }, { maxSegments: 256 }],
+  ["more segments than one page describes", { maxIndirectSegments: 4096 }, { maxSegments: 4096 }],
   ["persistent grants on one side only", { persistent: false }, { persistent: true }],
   ["persistent grants on the other side only", { persistent: true }, { persistent: false }],
   ["a 32-bit frontend", {}, { protocol: "x86_32-abi", maxRingPageOrder: 4, maxQueues: 2 }],
@@ -114,7 +115,7 @@ test.each<[string, Partial<BackendOffers>, Partial<FrontendWishes>]>([
     "feature-persistent": wanted.persistent ? "1" : "0",
   });
   await writesAndReads(device);
-  const segments = Math.max(11, Math.min(offered.maxIndirectSegments, wanted.maxSegments));
+  const segments = Math.max(11, Math.min(offered.maxIndirectSegments, wanted.maxSegments, 512));
   const requests = host.queues().reduce((sum, { statistics }) => sum + statistics.wr_req, 0);
   expect(requests).toBe(Math.ceil(300_032 / (segments * 4096)));
   expect(host.queues()[0]!.grants.kept > 0).toBe(offered.persistent && wanted.persistent);

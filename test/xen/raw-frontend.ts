@@ -146,7 +146,8 @@ export function rawFrontend(options: RawOptions = {}) {
     /** A grant of data page `i`, always the same for one page. */
     granted: (i = 0) => (dataRefs[i] ??= guest.grants.grantAccess(0, data.firstFrame + i, false)),
     readable: (i = 0) => guest.grants.grantAccess(0, data.firstFrame + i, true),
-    connect: () => new BlkbackQueue(platform, device, limitsOf(device, options.sectorSize), address, () => {}),
+    connect: (onWake = () => {}) =>
+      new BlkbackQueue(platform, device, limitsOf(device, options.sectorSize), address, onWake),
     rspProd: () => Number(ring.get(8, 4)),
     setReqProd: (value: number) => ring.set(0, 4, value),
     response: (index: number) => {
@@ -179,10 +180,12 @@ export function wholePages(front: RawFrontend, count: number): Segment[] {
 
 /** Takes what is on the ring and answers it. */
 export async function settle(queue: BlkbackQueue): Promise<void> {
-  while (queue.take() > 0) {
+  let taken: number;
+  do {
+    taken = queue.take();
     for (let i = 0; i < 200 && queue.inFlight > 0; i++) await new Promise((resolve) => setImmediate(resolve));
     queue.publish();
-  }
+  } while (taken > 0);
 }
 
 /** The status of one request, which left nothing mapped but the ring and what is kept. */

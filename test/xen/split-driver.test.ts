@@ -6,34 +6,34 @@ import { memoryDevice } from "#src/block/memory.js";
 import { describeBlockDevice } from "../contract/block-device.js";
 import { type PairOptions, ringPair } from "./ring-pair.js";
 
-/** Every two values of any two columns meet in some row: 5 ring sizes, 4 queue counts, 3 request sizes, and four times two. */
+/** Every two values of any two columns meet in some row: 5 ring sizes, 4 queue counts, 3 request sizes, and three times two. */
 const COMBINATIONS: PairOptions[] = [
-  { pages: 1, queues: 1, maxSegments: 11, persistent: false, protocol: "x86_64-abi" },
-  { pages: 1, queues: 2, maxSegments: 32, persistent: true, protocol: "x86_32-abi" },
-  { pages: 1, queues: 3, maxSegments: 256, persistent: true, protocol: "x86_64-abi" },
-  { pages: 1, queues: 4, maxSegments: 32, persistent: false, protocol: "x86_32-abi" },
-  { pages: 2, queues: 1, maxSegments: 32, persistent: true, protocol: "x86_32-abi" },
-  { pages: 2, queues: 2, maxSegments: 11, persistent: false, protocol: "x86_64-abi" },
-  { pages: 2, queues: 3, maxSegments: 256, persistent: false, protocol: "x86_32-abi" },
-  { pages: 2, queues: 4, maxSegments: 11, persistent: true, protocol: "x86_64-abi" },
-  { pages: 4, queues: 1, maxSegments: 256, persistent: false, protocol: "x86_32-abi" },
-  { pages: 4, queues: 2, maxSegments: 11, persistent: true, protocol: "x86_32-abi" },
-  { pages: 4, queues: 3, maxSegments: 32, persistent: false, protocol: "x86_64-abi" },
-  { pages: 4, queues: 4, maxSegments: 256, persistent: true, protocol: "x86_64-abi" },
-  { pages: 8, queues: 1, maxSegments: 32, persistent: true, protocol: "x86_64-abi" },
-  { pages: 8, queues: 2, maxSegments: 256, persistent: false, protocol: "x86_64-abi" },
-  { pages: 8, queues: 3, maxSegments: 11, persistent: false, protocol: "x86_32-abi" },
-  { pages: 8, queues: 4, maxSegments: 32, persistent: true, protocol: "x86_32-abi" },
-  { pages: 16, queues: 1, maxSegments: 256, persistent: true, protocol: "x86_32-abi" },
-  { pages: 16, queues: 2, maxSegments: 32, persistent: false, protocol: "x86_64-abi" },
-  { pages: 16, queues: 3, maxSegments: 11, persistent: true, protocol: "x86_64-abi" },
-  { pages: 16, queues: 4, maxSegments: 256, persistent: false, protocol: "x86_32-abi" },
+  { pages: 1, queues: 1, maxSegments: 11, persistent: false, protocol: "x86_64-abi", sectorSize: 512 },
+  { pages: 1, queues: 2, maxSegments: 32, persistent: true, protocol: "x86_32-abi", sectorSize: 4096 },
+  { pages: 1, queues: 3, maxSegments: 256, persistent: true, protocol: "x86_64-abi", sectorSize: 512 },
+  { pages: 1, queues: 4, maxSegments: 32, persistent: false, protocol: "x86_32-abi", sectorSize: 512 },
+  { pages: 2, queues: 1, maxSegments: 32, persistent: true, protocol: "x86_32-abi", sectorSize: 4096 },
+  { pages: 2, queues: 2, maxSegments: 11, persistent: false, protocol: "x86_64-abi", sectorSize: 512 },
+  { pages: 2, queues: 3, maxSegments: 256, persistent: false, protocol: "x86_32-abi", sectorSize: 512 },
+  { pages: 2, queues: 4, maxSegments: 11, persistent: true, protocol: "x86_64-abi", sectorSize: 4096 },
+  { pages: 4, queues: 1, maxSegments: 256, persistent: false, protocol: "x86_32-abi", sectorSize: 4096 },
+  { pages: 4, queues: 2, maxSegments: 11, persistent: true, protocol: "x86_32-abi", sectorSize: 512 },
+  { pages: 4, queues: 3, maxSegments: 32, persistent: false, protocol: "x86_64-abi", sectorSize: 512 },
+  { pages: 4, queues: 4, maxSegments: 256, persistent: true, protocol: "x86_64-abi", sectorSize: 4096 },
+  { pages: 8, queues: 1, maxSegments: 32, persistent: true, protocol: "x86_64-abi", sectorSize: 4096 },
+  { pages: 8, queues: 2, maxSegments: 256, persistent: false, protocol: "x86_64-abi", sectorSize: 512 },
+  { pages: 8, queues: 3, maxSegments: 11, persistent: false, protocol: "x86_32-abi", sectorSize: 4096 },
+  { pages: 8, queues: 4, maxSegments: 32, persistent: true, protocol: "x86_32-abi", sectorSize: 512 },
+  { pages: 16, queues: 1, maxSegments: 256, persistent: true, protocol: "x86_32-abi", sectorSize: 4096 },
+  { pages: 16, queues: 2, maxSegments: 32, persistent: false, protocol: "x86_64-abi", sectorSize: 512 },
+  { pages: 16, queues: 3, maxSegments: 11, persistent: true, protocol: "x86_64-abi", sectorSize: 512 },
+  { pages: 16, queues: 4, maxSegments: 256, persistent: false, protocol: "x86_32-abi", sectorSize: 512 },
 ];
 
 test("the combinations below cover every pair of values", () => {
-  const columns = ["pages", "queues", "maxSegments", "persistent", "protocol"] as const;
+  const columns = ["pages", "queues", "maxSegments", "persistent", "protocol", "sectorSize"] as const;
   const values = (column: (typeof columns)[number]) => new Set(COMBINATIONS.map((row) => row[column]));
-  expect(columns.map((column) => values(column).size)).toEqual([5, 4, 3, 2, 2]);
+  expect(columns.map((column) => values(column).size)).toEqual([5, 4, 3, 2, 2, 2]);
   for (const [i, one] of columns.entries())
     for (const other of columns.slice(i + 1)) {
       const met = new Set(COMBINATIONS.map((row) => `${row[one]} ${row[other]}`));
@@ -42,16 +42,16 @@ test("the combinations below cover every pair of values", () => {
 });
 
 describe.each(COMBINATIONS)(
-  "$pages pages, $queues queues, $maxSegments segments, persistent $persistent, $protocol",
+  "$pages pages, $queues queues, $maxSegments segments, persistent $persistent, $protocol, sectors of $sectorSize",
   (options) => {
     describeBlockDevice(
       "blkfront on blkback",
-      async ({ size, blockSize, writable }) => {
-        const pair = ringPair(memoryDevice(size, { writable }), { ...options, sectorSize: blockSize });
+      async ({ size, writable }) => {
+        const pair = ringPair(memoryDevice(size, { writable }), options);
         return { device: pair.device, release: () => pair.close() };
       },
       {
-        blockSizes: [512, 4096],
+        blockSizes: [options.sectorSize!],
         // Past the largest direct request, and no multiple of it.
         size: (blockSize) => 45056 + 4096 * 3 + blockSize * 5 - ((45056 + 4096 * 3) % blockSize),
         runs: 8,
@@ -60,10 +60,10 @@ describe.each(COMBINATIONS)(
 
     test("one call larger than the largest request, from anywhere in memory", async () => {
       const pair = ringPair(memoryDevice(3 << 20), options);
-      const data = randomBytes((2 << 20) + 512 * 3);
-      await pair.device.write(512 * 5, data);
+      const data = randomBytes((2 << 20) + 4096 * 3);
+      await pair.device.write(4096 * 5, data);
       const found = Buffer.alloc(data.length + 1);
-      await pair.device.read(512 * 5, found.subarray(1));
+      await pair.device.read(4096 * 5, found.subarray(1));
       expect(Buffer.compare(found.subarray(1), data)).toBe(0);
       await pair.close();
     });
@@ -71,7 +71,7 @@ describe.each(COMBINATIONS)(
     test("many more requests at once than slots, each in its place, and nothing stays mapped", async () => {
       const memory = memoryDevice(4 << 20);
       const pair = ringPair(memory, options);
-      const piece = 3 * 512;
+      const piece = 3 * options.sectorSize!;
       const count = Math.floor((4 << 20) / piece);
       await Promise.all(
         Array.from({ length: count }, (_, i) => pair.device.write(i * piece, new Uint8Array(piece).fill(i))),
@@ -175,5 +175,46 @@ test("a discard reaches the device; a device that cannot still takes the hint", 
   );
   await pair.device.discard(8192, 65536);
   expect(discarded).toEqual([8192, 65536]);
+  await pair.close();
+});
+
+test("a backend that knows barriers and no flush is asked for a barrier", async () => {
+  let flushes = 0;
+  const pair = ringPair(
+    defineDevice({
+      label: "flushing",
+      size: 1 << 20,
+      read: async () => {},
+      write: async () => {},
+      flush: async () => void flushes++,
+    }),
+    { flush: 2 },
+  );
+  await pair.device.flush();
+  expect(flushes).toBe(1);
+  await pair.close();
+});
+
+test("a guest short of memory uses what slots it has pages for, and gives all of them back", async () => {
+  const memory = memoryDevice(4 << 20);
+  // Room for three requests of 128 KiB and some of 44 KiB, on a ring of 512.
+  const pair = ringPair(memory, { pages: 16, memory: 1 << 20 });
+  const data = randomBytes(4 << 20);
+  const pieces = Array.from({ length: 32 }, (_, i) => data.subarray(i << 17, (i + 1) << 17));
+  await Promise.all(pieces.map((piece, i) => pair.device.write(i << 17, piece)));
+  const small = Array.from({ length: 1024 }, () => Buffer.alloc(4096));
+  await Promise.all(small.map((into, i) => pair.device.read(i * 4096, into)));
+  expect(Buffer.concat(small).equals(data)).toBe(true);
+  await pair.close();
+  expect(pair.guest.grants.allocatePages(255).count).toBe(255); // all but the first, in one run
+});
+
+test("pages that were granted once serve all requests: nothing more is mapped", async () => {
+  const pair = ringPair(memoryDevice(1 << 20));
+  await pair.device.write(0, new Uint8Array(131072));
+  const kept = pair.back.grants.kept;
+  expect(kept).toBe(33);
+  for (let i = 0; i < 50; i++) await pair.device.read(131072, new Uint8Array(131072));
+  expect(pair.back.grants.kept).toBe(kept);
   await pair.close();
 });

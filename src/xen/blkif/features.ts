@@ -2,7 +2,13 @@
  * What the halves of a vbd tell each other of their rings, in the names of blkif.h: the backend's offers, the frontend's choice.
  * Encoded and decoded here; a key that is missing means what it meant before there was such a key.
  */
-import { ABIS, BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_OP, DEFAULT_PROTOCOL } from "./layout.js";
+import {
+  ABIS,
+  BLKIF_MAX_SEGMENTS_PER_REQUEST,
+  BLKIF_OP,
+  DEFAULT_PROTOCOL,
+  SEGMENTS_PER_INDIRECT_PAGE,
+} from "./layout.js";
 
 /** Reads a key of the other half's directory; null when it is missing. */
 export type ReadKey = (name: string) => Promise<string | null>;
@@ -79,7 +85,8 @@ export async function chooseRings(
 
 /** Segments, grants and flushes that a frontend may use, by the keys of a backend in state 4. */
 export async function chooseFeatures(read: ReadKey, wishes: FrontendWishes) {
-  const segments = Math.min(wishes.maxSegments, await offered(read, "feature-max-indirect-segments", 0));
+  const offer = await offered(read, "feature-max-indirect-segments", 0);
+  const segments = Math.min(wishes.maxSegments, offer, SEGMENTS_PER_INDIRECT_PAGE); // a request has one page of them
   return {
     maxSegments: Math.max(segments, BLKIF_MAX_SEGMENTS_PER_REQUEST),
     persistent: wishes.persistent && (await offered(read, "feature-persistent", 0)) === 1,
