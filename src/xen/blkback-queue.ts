@@ -5,6 +5,7 @@
  * What a guest sends is answered, never thrown; an impossible ring index stops this ring for good.
  */
 import type { BlockDevice } from "../block/device.js";
+import { isZero } from "../bytes/align.js";
 import { RequestGrants } from "./blkback-grants.js";
 import { BLKIF_OP, BLKIF_RSP, type BlkifAbi } from "./blkif/layout.js";
 import { BlkifRequest, type VbdLimits } from "./blkif/request.js";
@@ -14,6 +15,9 @@ import type { VcpuWork } from "./vcpu-loop.js";
 
 /** A pass takes requests up to this much data, then answers: the frontend works on the first answers while we go on. */
 const BATCH_BYTES = 64 << 10;
+
+/** Bytes; less than a file system's block cannot become a hole. */
+const HOLE_UNIT = 4096;
 
 export interface RingAddress {
   readonly frontendDomid: number;
@@ -216,10 +220,19 @@ export class BlkbackQueue implements VcpuWork {
         end += bytes[i]!;
       }
       const run = new Uint8Array(page.buffer, from, end - from);
-      parts.push(request.isWrite ? this.#device.write(offset, run) : this.#device.read(offset, run));
+      parts.push(request.isWrite ? this.#write(offset, run) : this.#device.read(offset, run));
       offset += run.length;
     }
     return parts.length === 1 ? parts[0]! : allEnded(parts);
+  }
+
+  /**
+   * blkif has no request for zeros: a guest that clears a range sends them as data. Where the disk may be discarded they
+   * become a hole again, so that an image stays sparse through a device (QEMU: detect-zeroes=unmap).
+   */
+  #write(offset: number, run: Uint8Array): Promise<void> {
+    const hole = this.#limits.canDiscard && offset % HOLE_UNIT === 0 && run.length % HOLE_UNIT === 0 && isZero(run);
+    return hole ? this.#device.zero(offset, run.length) : this.#device.write(offset, run);
   }
 
   #finish(request: BlkifRequest, status: number): void {

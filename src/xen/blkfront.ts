@@ -148,12 +148,13 @@ export class Blkfront {
     await this.#options.onClosing(vbd.devid);
   }
 
+  /** What is outstanding fails first: the disk's users cannot stop while they wait for a backend that has gone. */
   async #releaseRings(vbd: Vbd): Promise<void> {
-    await this.#stopUse(vbd);
-    if (!vbd.rings) return;
-    vbd.rings.close(`Cannot use ${vdevFromNumber(vbd.devid).name}: it was detached`);
-    vbd.rings.removeFrom(this.#options.loop);
+    const { rings } = vbd;
     vbd.rings = undefined;
+    rings?.close(`Cannot use ${vdevFromNumber(vbd.devid).name}: it was detached`);
+    rings?.removeFrom(this.#options.loop);
+    await this.#stopUse(vbd);
   }
 
   async #remove(key: string, vbd: Vbd): Promise<void> {

@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -108,8 +109,35 @@ describe("one disk", () => {
     await client.close();
     expect(readdirSync(world.path("run/domains/Domain-0/dev"))).toEqual([]);
     expect(await world.json("list")).toEqual([]);
+  });
+
+  test("a detach by force under a load fails what is under way, and the device can be attached again", async () => {
+    const { socket } = await world.json<Device>("attach", "a.dsk", "--vdev", "xvda");
+    const client = await nbd(socket);
+    const load = Array.from({ length: 32 }, async (_, i) => {
+      for (;;) await client.write((2 << 20) + i * 4096, new Uint8Array(4096).fill(i + 1));
+    });
+    const ended = Promise.allSettled(load);
+    await sleep(50);
+    await world.xvd("detach", "xvda", "--force");
+    for (const { status } of await ended) expect(status).toBe("rejected");
+    await client.close();
+    expect(await world.json<Device>("attach", "a.dsk", "--vdev", "xvda")).toMatchObject({ state: "Connected" });
+    await world.xvd("detach", "xvda");
     await world.xvd("io", "a.dsk", "-c", "read -P 0x3c 4M 64k");
   });
+});
+
+test("an image stays sparse through a device: zeros become holes", async () => {
+  const world = xvdWorld();
+  const blocks = () => statSync(world.path("a.dsk")).blocks;
+  disk(world.path("a.dsk"), 64 << 20);
+  await world.xvd("attach", "a.dsk");
+  await world.xvd("io", "dom:0/xvda", "-c", "writez 0 64M", "-c", "write -P 1 8M 1M", "-c", "flush");
+  expect(blocks() * 512).toBeLessThanOrEqual(2 << 20);
+  await world.xvd("io", "dom:0/xvda", "-c", "writez 8M 1M", "-c", "flush", "-c", "read -P 0 0 64M");
+  expect(blocks() * 512).toBeLessThanOrEqual(1 << 20);
+  await world.xvd("detach", "xvda");
 });
 
 describe("names of disks and devices", () => {

@@ -35,6 +35,7 @@ export async function splitHost(size = 4 << 20) {
   const plane: BlkbackDataPlane = {
     facts: () => ({
       size,
+      hiddenBytes: 0,
       sectorSize: 512,
       physicalSectorSize: 512,
       writable: true,
@@ -57,7 +58,13 @@ export async function splitHost(size = 4 << 20) {
   };
   const script: DiskScript = { add: async () => ({ physicalDevice: "0:0", path: "disk" }), remove: async () => {} };
   const toolstack = new Toolstack({ store, script, timeoutMs: 5000 });
-  await toolstack.createDomainTree(1, "guest", 64 << 20);
+  await toolstack.createDomainTree(1, "guest", {
+    uuid: "b0a7c8f2-3a5e-4c51-9d0e-6f1d2c3b4a59",
+    vcpus: 1,
+    memory: 65536,
+    maxmem: 65536,
+    type: "pv",
+  });
   const waiting: ((device: BlockDevice) => void)[] = [];
   const backs: Blkback[] = [];
 
