@@ -1,6 +1,6 @@
 /** QEMU's tools judge our locks, and we theirs. */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openFileDevice } from "#src/block/file.js";
@@ -21,7 +21,19 @@ function run(program: string, ...args: string[]): { status: number | null; stder
   return { status, stderr };
 }
 
-/** A QEMU process that holds the disk while `work` runs; ready when its socket is there. */
+/** Whether the process holds locks: its socket may be there a moment earlier than its disk is open. */
+function hasLocks(pid: number): boolean {
+  const dir = `/proc/${pid}/fdinfo`;
+  return readdirSync(dir).some((fd) => {
+    try {
+      return readFileSync(join(dir, fd), "utf8").includes("lock:");
+    } catch {
+      return false; // closed meanwhile
+    }
+  });
+}
+
+/** A QEMU process that holds the disk while `work` runs; ready when its socket is there and its locks are taken. */
 async function whileHeld(
   program: string,
   args: readonly string[],
@@ -31,7 +43,7 @@ async function whileHeld(
   const child = spawn(program, args, { stdio: "ignore" });
   const closed = new Promise((resolve) => child.once("close", resolve));
   try {
-    while (!existsSync(socket)) {
+    while (!existsSync(socket) || !hasLocks(child.pid!)) {
       if (child.exitCode !== null) throw new Error(`${program} ended with ${child.exitCode}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
