@@ -1,6 +1,8 @@
 /** The order in which a backend does what its guest asks, and when it answers. */
 import { expect, test } from "vitest";
 import { defineDevice } from "#src/block/device.js";
+import { ABIS } from "#src/xen/blkif/layout.js";
+import { BlkifRequest } from "#src/xen/blkif/request.js";
 import { OKAY, rawFrontend, settle, wholePages } from "./raw-frontend.js";
 
 const SIZE = 1 << 20;
@@ -129,3 +131,26 @@ test("closing waits for what is under way, answers it, and takes no more", async
   expect(front.rspProd()).toBe(1);
   expect(front.dom0.foreign.mapped).toBe(0);
 });
+
+test.each(Object.values(ABIS).map((abi) => [abi.protocol, abi] as const))(
+  "%s: eight indirect pages of 512 segments, in their order",
+  (_name, abi) => {
+    const slot = new Int32Array(abi.stride / 4);
+    slot[0] = 6 | (1 << 8) | (4095 << 16);
+    for (let page = 0; page < 8; page++) slot[abi.indirectGrefsWord + page] = 100 + page;
+    const asked: number[] = [];
+    const indirect = {
+      maxIndirectSegments: 4096,
+      readIndirectPage(gref: number, judge: (words: ArrayLike<number>) => boolean) {
+        asked.push(gref);
+        return judge(Int32Array.from({ length: 1024 }, (_, i) => (i % 2 ? 7 << 8 : gref * 1000 + i / 2)));
+      },
+    };
+    const request = new BlkifRequest();
+    const limits = { size: 2 ** 40, sectorSize: 512, writable: true, canDiscard: true };
+    expect(request.parse(slot, abi, limits, indirect)).toBe(OKAY);
+    expect(asked).toEqual([100, 101, 102, 103, 104, 105, 106, 107]);
+    expect([request.operation, request.segments, request.length]).toEqual([1, 4095, 4095 * 4096]);
+    expect([request.gref[511], request.gref[512], request.gref[4094]]).toEqual([100511, 101000, 107510]);
+  },
+);
