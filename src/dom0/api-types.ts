@@ -1,4 +1,5 @@
 /** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
+import type { FrontendRings } from "../xen/blkback.js";
 import type { VbdStatistics } from "../xen/blkback-queue.js";
 import type { DomainIdentity, VbdOptions } from "../xen/toolstack.js";
 import type { GuestPartition } from "./guest-disk.js";
@@ -47,6 +48,8 @@ export interface AttachedDevice {
   readonly socket: string | null;
   readonly connections: number;
   readonly "kernel-device": string | null;
+  /** What the frontend published: protocol, and each ring's grant references and event channel; null while it is not connected. */
+  readonly ring: FrontendRings | null;
   readonly statistics: (VbdStatistics & { failure: string | null }) | null;
 }
 

@@ -25,6 +25,8 @@ interface ServedVbd {
   readonly thread: BackendThread;
   readonly facts: DiskFacts;
   readonly target: string;
+  /** Of the frontend that is connected. */
+  rings: FrontendRings | undefined;
 }
 
 export interface BackendPoolOptions {
@@ -55,7 +57,7 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     thread.vbds++;
     try {
       const facts = await thread.rpc.call<DiskFacts>("open", params);
-      this.#vbds.set(key(id), { thread, facts, target: spec.target });
+      this.#vbds.set(key(id), { thread, facts, target: spec.target, rings: undefined });
     } catch (error) {
       thread.vbds--;
       throw error;
@@ -79,11 +81,21 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
   async connect(id: VbdId, rings: FrontendRings): Promise<void> {
     const pages = this.#options.pagesOf(id.domid);
     if (!pages) throw new Error(`there is no domain ${id.domid}`);
-    await this.#served(id).thread.rpc.call("connect", { id, rings, pages });
+    const vbd = this.#served(id);
+    await vbd.thread.rpc.call("connect", { id, rings, pages });
+    vbd.rings = rings;
   }
 
   async disconnect(id: VbdId): Promise<void> {
-    await this.#vbds.get(key(id))?.thread.rpc.call("disconnect", { id });
+    const vbd = this.#vbds.get(key(id));
+    if (!vbd) return;
+    vbd.rings = undefined;
+    await vbd.thread.rpc.call("disconnect", { id });
+  }
+
+  /** Null while no frontend is connected. */
+  rings(id: VbdId): FrontendRings | null {
+    return this.#vbds.get(key(id))?.rings ?? null;
   }
 
   async statistics(id: VbdId): Promise<(VbdStatistics & { failure: string | null }) | null> {

@@ -350,6 +350,7 @@ export class Host {
       socket: info?.socket ?? null,
       connections: info?.connections ?? 0,
       "kernel-device": null,
+      ring: this.#pool.rings(id),
       statistics,
     };
   }

@@ -76,7 +76,12 @@ describe("one disk", () => {
   test("io by name, and the list counts it", async () => {
     await world.xvd("io", "dom:0/xvda", "-c", "write -P 0x3c 4M 64k", "-c", "flush", "-c", "read -P 0x3c 4M 64k");
     await world.xvd("io", "dom:Domain-0/xvda1", "-c", "read -P 0xa5 4096 8192");
-    const [listed] = await world.json<{ statistics: { wr_sect: number; f_req: number } }[]>("list");
+    const [listed] = await world.json<{ ring: unknown; statistics: { wr_sect: number; f_req: number } }[]>("list");
+    expect(listed!.ring).toMatchObject({
+      protocol: "x86_64-abi",
+      rings: [{ ringRefs: [expect.any(Number)], eventChannel: expect.any(Number) }],
+    });
+    expect(await world.xvd("list")).toMatch(/ring 0 of 1 page, ring-ref \d+, event-channel \d+, x86_64-abi/);
     expect(listed!.statistics.wr_sect).toBeGreaterThanOrEqual(144);
     expect(listed!.statistics.f_req).toBeGreaterThanOrEqual(2);
   });

@@ -25,7 +25,16 @@ export default function define(command: Command): void {
 
 function linesWithCounters(device: AttachedDevice): string[] {
   const [whole, ...partitions] = deviceLines(device);
-  return [whole!, ...counterLines(device.statistics), ...partitions];
+  return [whole!, ...ringLines(device.ring), ...counterLines(device.statistics), ...partitions];
+}
+
+function ringLines(ring: AttachedDevice["ring"]): string[] {
+  if (!ring) return [];
+  const grants = ring.persistent ? "persistent grants" : "grants for each request";
+  return ring.rings.map(({ ringRefs, eventChannel }, queue) => {
+    const pages = `${ringRefs.length} page${ringRefs.length === 1 ? "" : "s"}, ring-ref ${ringRefs.join(" ")}`;
+    return `  ring ${queue} of ${pages}, event-channel ${eventChannel}, ${ring.protocol}, ${grants}`;
+  });
 }
 
 function counterLines(io: AttachedDevice["statistics"]): string[] {
