@@ -138,6 +138,7 @@ export class Blkback {
     const S = XENBUS_STATE;
     switch (own) {
       case S.Initialising:
+        await this.#disconnect(vbd); // of a directory that was removed and made anew between two looks
         return this.#offer(vbd);
       case S.InitWait:
       case S.Initialised:

@@ -72,7 +72,10 @@ export class Blkfront {
     const own = await readState(store, dir);
     const known = this.#vbds.get(key);
     if (own === XENBUS_STATE.Unknown) return known ? this.#remove(key, known) : undefined;
-    const vbd = known ?? (await this.#probe(key, dir));
+    // State 1 beside a ring of ours: the directory was removed and made anew between two looks. What was there goes first.
+    const stale = known?.rings !== undefined && own === XENBUS_STATE.Initialising;
+    if (stale) await this.#remove(key, known);
+    const vbd = (stale ? undefined : known) ?? (await this.#probe(key, dir));
     if (!vbd) return;
     const backend = await readState(store, vbd.backendDir);
     const S = XENBUS_STATE;

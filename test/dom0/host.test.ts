@@ -168,6 +168,19 @@ test("a disk that fails is told in the statistics, and the guest gets an error, 
   await host.destroyDomain("unlucky");
 });
 
+test("detached by force and attached again at once, many times", async () => {
+  const disk = createRawDisk(dir, "again.dsk", 1 << 20);
+  await host.createDomain("again");
+  for (let i = 0; i < 20; i++) {
+    const device = await host.attach({ disk, domain: "again" });
+    expect(device).toMatchObject({ vdev: "xvda", state: "Connected" });
+    const client = await connectNbd(`nbd+unix:///?socket=${device.socket}`);
+    await client.read(0, new Uint8Array(4096));
+    await client.close();
+    await host.detach("xvda", { domain: "again", force: true });
+  }
+});
+
 test("many attaches at once take different letters", async () => {
   await host.createDomain("busy");
   const disks = Array.from({ length: 6 }, (_, i) => createRawDisk(dir, `busy${i}.dsk`, 1 << 20));
