@@ -114,7 +114,7 @@ describe.each(SHAPES)("$pages pages, $protocol, persistent $persistent, $segment
     } catch (error) {
       expect(error).toMatchObject({ code: "NO_SPACE" });
     }
-    expect(frames.size).toBeGreaterThan(MEMORY / 4096 - 33 - 2 - shape.pages * 2);
+    expect(frames.size).toBeGreaterThan(MEMORY / 4096 - 33 - 4 - shape.pages * 2);
     expect(frames.has(page.byteOffset / 4096)).toBe(false);
   });
 });

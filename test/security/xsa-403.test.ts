@@ -11,7 +11,7 @@ test.each([
   "requests of %i segments, persistent %s: the backend sees what was written to it, and zeros",
   async (maxSegments, persistent) => {
     const { dom0, guest, pages1 } = twoDomains();
-    const secrets = guest.grants.allocatePages((8 << 8) - 2);
+    const secrets = guest.grants.allocatePages((8 << 8) - 3);
     secrets.bytes.fill(0x5e);
     guest.grants.freePages(secrets);
     const queue = new BlkfrontQueue(guest, 0, 2);

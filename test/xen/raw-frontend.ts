@@ -161,6 +161,7 @@ export function rawFrontend(options: RawOptions = {}) {
 function withChanges(real: ForeignPages, changes: Partial<ForeignPages>): ForeignPages {
   return {
     map: (domid, ref, writable) => real.map(domid, ref, writable),
+    copy: (copies) => real.copy(copies),
     mapRing: (domid, refs) => real.mapRing(domid, refs),
     page: (handle) => real.page(handle),
     unmap: (handle) => real.unmap(handle),

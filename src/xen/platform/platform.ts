@@ -16,9 +16,13 @@ export const GNTST = {
   bad_gntref: -3,
   bad_handle: -4,
   bad_virt_addr: -5,
+  bad_dev_addr: -6,
+  no_device_space: -7,
   permission_denied: -8,
   bad_page: -9,
   bad_copy_arg: -10,
+  address_too_big: -11,
+  eagain: -12,
   no_space: -13,
 } as const;
 
@@ -51,6 +55,16 @@ export interface MappedRing {
   unmap(): void;
 }
 
+/** One end of a copy: this domain's own bytes, or bytes `offset` and on of one page that `domid` granted to it. */
+export type CopyEnd = Uint8Array | { readonly domid: number; readonly ref: number; readonly offset: number };
+
+/** `length` bytes, at most a page; own bytes beyond them stay as they are. At least one end is a grant (gntdev.h). */
+export interface GrantCopy {
+  readonly source: CopyEnd;
+  readonly dest: CopyEnd;
+  readonly length: number;
+}
+
 /** This domain as a mapper of pages that others granted to it. */
 export interface ForeignPages {
   /** A handle (0 or above), or a negative GNTST status; a failed map leaves nothing behind. */
@@ -61,6 +75,11 @@ export interface ForeignPages {
   page(handle: number): Uint8Array;
   /** GNTST status. A wrong or repeated handle is `bad_handle` and changes nothing. */
   unmap(handle: number): number;
+  /**
+   * Copies without leaving anything mapped (GNTTABOP_copy); the GNTST status of each, in their order, none depends on another.
+   * `bad_copy_arg`, and nothing copied, where an end is shorter than `length` or leaves its page. No bytes are always `okay`.
+   */
+  copy(copies: readonly GrantCopy[]): number[];
   /** Pages mapped now; back at its old value when everything was released. */
   readonly mapped: number;
 }

@@ -1,29 +1,32 @@
 /**
- * Event channels, 2-level ABI, as shared words (event_channel.h; xen/common/event_channel.c and event_2l.c in behaviour).
- * Pending and mask bits lie in the guest-visible shared_info; the port table and the doorbells are the hypervisor's own.
+ * Event channels of one vcpu, 2-level ABI (event_channel.h; xen/common/event_channel.c and event_2l.c in behaviour).
  * Every vcpu of a domain is one thread with one doorbell word: an event sets the port's bit and rings it once.
  */
-import { DiskError } from "../../../errors.js";
 import type { EventChannels, Vcpu } from "../platform.js";
 import { type DomainTable, type DomainView, MAX_PORTS, SHARED_INFO, XEN_WORDS } from "./domain-pages.js";
+import {
+  bindPorts,
+  closePort,
+  isBoundTo,
+  isPending,
+  isPort,
+  maskPort,
+  PORT_STATE,
+  REMOTE_DOMID,
+  REMOTE_PORT,
+  refused,
+  row,
+  STATE,
+  setPending,
+  takePort,
+  unmaskPort,
+  VCPU,
+} from "./port-table.js";
 
-/** EVTCHNSTAT_* of event_channel.h. */
-const CLOSED = 0;
-const UNBOUND = 1;
-const INTERDOMAIN = 2;
-
-/** Words of one row of the port table. */
-const STATE = 0;
-const REMOTE_DOMID = 1;
-const REMOTE_PORT = 2;
-const VCPU = 3;
+export { closeAllPorts, ringDoorbell } from "./port-table.js";
 
 const PENDING_WORD = SHARED_INFO.evtchnPending / 4;
 const MASK_WORD = SHARED_INFO.evtchnMask / 4;
-
-function row(port: number): number {
-  return XEN_WORDS.ports + port * 4;
-}
 
 /** The event channels of one vcpu of one domain, used from that vcpu's thread only. */
 export class SimulatedEvents implements EventChannels, Vcpu {
@@ -41,29 +44,14 @@ export class SimulatedEvents implements EventChannels, Vcpu {
   }
 
   allocUnbound(remoteDomid: number): number {
-    return this.#own.locked(() => this.#takePort(UNBOUND, remoteDomid, 0));
+    return this.#own.locked(() => takePort(this.#own, PORT_STATE.unbound, remoteDomid, 0, this.#vcpu));
   }
 
   bindInterdomain(remoteDomid: number, remotePort: number): number {
     const remote = this.#domains.get(remoteDomid);
-    if (!remote?.alive) throw refused(`there is no domain ${remoteDomid}`);
-    if (!isPort(remotePort)) throw refused(`port ${remotePort} is no port, allowed 1..${MAX_PORTS - 1}`);
-    const at = row(remotePort);
-    const port = remote.locked(() => {
-      const unbound =
-        Atomics.load(remote.xen, at + STATE) === UNBOUND && remote.xen[at + REMOTE_DOMID] === this.#own.domid;
-      if (!unbound)
-        throw refused(`port ${remotePort} of domain ${remoteDomid} is not unbound for domain ${this.#own.domid}`);
-      const local =
-        remote === this.#own
-          ? this.#takePort(INTERDOMAIN, remoteDomid, remotePort)
-          : this.#own.locked(() => this.#takePort(INTERDOMAIN, remoteDomid, remotePort));
-      remote.xen[at + REMOTE_PORT] = local;
-      Atomics.store(remote.xen, at + STATE, INTERDOMAIN);
-      return local;
-    });
-    setPending(this.#own, port); // the peer may have sent before we were bound
-    return port;
+    if (!remote?.alive) throw refused("ESRCH", `there is no domain ${remoteDomid}`);
+    this.#check(remotePort);
+    return bindPorts(this.#own, remote, remotePort, this.#vcpu);
   }
 
   listen(port: number, handler: () => void): void {
@@ -72,16 +60,49 @@ export class SimulatedEvents implements EventChannels, Vcpu {
 
   notify(port: number): void {
     const at = row(port);
-    const state = isPort(port) ? Atomics.load(this.#own.xen, at + STATE) : CLOSED;
-    if (state === CLOSED) throw refused(`port ${port} is closed`);
-    if (state !== INTERDOMAIN) return;
-    const remote = this.#domains.get(this.#own.xen[at + REMOTE_DOMID]!);
-    if (remote) setPending(remote, this.#own.xen[at + REMOTE_PORT]!);
+    const { xen, domid } = this.#own;
+    const state = isPort(port) ? Atomics.load(xen, at + STATE) : PORT_STATE.closed;
+    if (state === PORT_STATE.closed || state === PORT_STATE.virq) throw refused("EINVAL", `port ${port} is closed`);
+    if (state !== PORT_STATE.interdomain) return;
+    const remote = this.#domains.get(xen[at + REMOTE_DOMID]!);
+    const remotePort = xen[at + REMOTE_PORT]!;
+    // The peer may have closed its end a moment ago and use the number for something else.
+    if (remote && isBoundTo(remote, remotePort, domid, port)) setPending(remote, remotePort);
   }
 
   close(port: number): void {
     this.#handlers.delete(port);
     if (isPort(port)) closePort(this.#domains, this.#own, port);
+  }
+
+  /** Events of the port wait, pending, until `unmask`. The guest's own bit: no hypercall. */
+  mask(port: number): void {
+    this.#check(port);
+    maskPort(this.#own, port);
+  }
+
+  /** Delivers what waited (EVTCHNOP_unmask). */
+  unmask(port: number): void {
+    this.#check(port);
+    unmaskPort(this.#own, port);
+  }
+
+  /**
+   * SCHEDOP_poll: blocks until one of the ports is pending, masked or not, or this vcpu is woken by another event, or time is up.
+   * Gives those that are pending and leaves them so.
+   */
+  poll(ports: readonly number[], timeoutMs: number): number[] {
+    for (const port of ports) this.#check(port);
+    const { xen } = this.#own;
+    const ready = () => ports.filter((port) => isPending(this.#own, port));
+    Atomics.or(xen, XEN_WORDS.polling, 1 << this.#vcpu);
+    try {
+      const ticket = this.ticket();
+      if (ready().length === 0) this.wait(ticket, timeoutMs);
+      return ready();
+    } finally {
+      Atomics.and(xen, XEN_WORDS.polling, ~(1 << this.#vcpu));
+    }
   }
 
   dispatch(): number {
@@ -132,80 +153,13 @@ export class SimulatedEvents implements EventChannels, Vcpu {
     return count;
   }
 
-  /** Call with the domain's lock held. */
-  #takePort(state: number, remoteDomid: number, remotePort: number): number {
-    const { xen, info, domid } = this.#own;
-    for (let port = 1; port < MAX_PORTS; port++) {
-      const at = row(port);
-      if (Atomics.load(xen, at + STATE) !== CLOSED) continue;
-      // All of the row, and clean pending and mask bits, before the state makes the port visible.
-      xen[at + REMOTE_DOMID] = remoteDomid;
-      xen[at + REMOTE_PORT] = remotePort;
-      xen[at + VCPU] = this.#vcpu;
-      Atomics.and(info, PENDING_WORD + (port >> 5), ~(1 << (port & 31)));
-      Atomics.and(info, MASK_WORD + (port >> 5), ~(1 << (port & 31)));
-      Atomics.store(xen, at + STATE, state);
-      return port;
-    }
-    throw new DiskError(
-      "NO_SPACE",
-      `Cannot allocate an event channel: domain ${domid} has all ${MAX_PORTS - 1} ports in use`,
-    );
+  #check(port: number): void {
+    if (!isPort(port)) throw refused("EINVAL", `port ${port} is no port, allowed 1..${MAX_PORTS - 1}`);
   }
-}
-
-/** Closes every port of a dying domain; its peers' ends return to unbound. */
-export function closeAllPorts(domains: DomainTable, domain: DomainView): void {
-  for (let port = 1; port < MAX_PORTS; port++) closePort(domains, domain, port);
-}
-
-/** Rings a vcpu without an event, so that its thread looks at its messages. */
-export function ringDoorbell(domain: DomainView, vcpu: number): void {
-  Atomics.add(domain.xen, XEN_WORDS.doorbells + vcpu, 1);
-  Atomics.notify(domain.xen, XEN_WORDS.doorbells + vcpu);
-}
-
-function closePort(domains: DomainTable, own: DomainView, port: number): void {
-  const at = row(port);
-  const peer = own.locked(() => {
-    const state = Atomics.exchange(own.xen, at + STATE, CLOSED);
-    return state === INTERDOMAIN
-      ? { domain: domains.get(own.xen[at + REMOTE_DOMID]!), port: own.xen[at + REMOTE_PORT]! }
-      : undefined;
-  });
-  if (!peer?.domain) return;
-  const remote = peer.domain;
-  const remoteAt = row(peer.port);
-  remote.locked(() => {
-    const stillOurs = remote.xen[remoteAt + REMOTE_DOMID] === own.domid && remote.xen[remoteAt + REMOTE_PORT] === port;
-    if (stillOurs && Atomics.load(remote.xen, remoteAt + STATE) === INTERDOMAIN)
-      Atomics.store(remote.xen, remoteAt + STATE, UNBOUND);
-  });
-}
-
-/** Test-and-set pending; unless masked, test-and-set the selector; then the upcall flag and the doorbell. */
-function setPending(domain: DomainView, port: number): void {
-  const { info, infoBytes, xen } = domain;
-  const bit = 1 << (port & 31);
-  if (Atomics.or(info, PENDING_WORD + (port >> 5), bit) & bit) return;
-  if (Atomics.load(info, MASK_WORD + (port >> 5)) & bit) return;
-  const vcpu = xen[row(port) + VCPU]!;
-  const vcpuInfo = vcpu * SHARED_INFO.vcpuInfoSize;
-  const word64 = port >> 6;
-  Atomics.or(info, (vcpuInfo + SHARED_INFO.pendingSel) / 4 + (word64 >> 5), 1 << (word64 & 31));
-  if (Atomics.exchange(infoBytes, vcpuInfo + SHARED_INFO.upcallPending, 1) === 0) ringDoorbell(domain, vcpu);
-}
-
-function isPort(port: number): boolean {
-  return Number.isInteger(port) && port > 0 && port < MAX_PORTS;
 }
 
 function lowestBit(word: number): number {
   return 31 - Math.clz32(word & -word);
-}
-
-function refused(why: string): DiskError {
-  return new DiskError("PROTOCOL", `Cannot use the event channel: ${why}`);
 }
 
 interface WaitAsync {
