@@ -56,7 +56,8 @@ export interface AttachedDevice {
 export interface DomainInfo {
   readonly domid: number;
   readonly name: string;
-  readonly state: "running" | "crashed";
+  /** dying: destroyed, but somebody still has pages of it mapped. */
+  readonly state: "running" | "paused" | "shutdown" | "crashed" | "dying";
   readonly devices: readonly AttachedDevice[];
 }
 

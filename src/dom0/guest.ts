@@ -1,8 +1,7 @@
 /** One domain, seen from Dom0's main thread: its memory, its thread, its connection to the store. */
 import { MessageChannel, Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
-import { type DomainPages, DomainView, peerView, XEN_WORDS } from "../xen/platform/simulated/domain-pages.js";
-import { closeAllPorts } from "../xen/platform/simulated/event-channels.js";
+import { type DomainPages, peerView } from "../xen/platform/simulated/domain-pages.js";
 import type { Xenstored } from "../xen/xenstore/server.js";
 import { messagePortTransport, serveTransport } from "../xen/xenstore/transport.js";
 import type { GuestDiskInfo } from "./guest-disk.js";
@@ -87,14 +86,10 @@ export class Guest {
     return this.#crashed ? null : this.#rpc.call("describe", { devid });
   }
 
-  /** Ends the domain at once, as a power cut would. Its event channels close; what others map of it stays theirs. */
-  async destroy(domains: Map<number, DomainView>): Promise<void> {
+  /** Ends its thread at once, as a power cut would. The hypervisor takes back what the domain held. */
+  async destroy(): Promise<void> {
     this.#rpc.failAll(new DiskError("IO", `Cannot reach domain ${this.name}: it was destroyed`));
     await this.#worker.terminate();
     this.#disconnectStore();
-    const view = domains.get(this.domid) ?? new DomainView(this.pages);
-    if (this.domid === 0) return;
-    Atomics.store(view.xen, XEN_WORDS.alive, 0);
-    closeAllPorts(domains, view);
   }
 }

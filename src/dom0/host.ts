@@ -9,8 +9,11 @@ import { Blkback } from "../xen/blkback.js";
 import { stateName } from "../xen/blkif/keys.js";
 import { parseVdev, type Vdev, xvdDisk } from "../xen/blkif/vdev.js";
 import { type BlockInfo, blockDevices } from "../xen/block-info.js";
-import { createDomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
+import { XENSTORE_FRAME } from "../xen/platform/simulated/domain-pages.js";
+import { SHUTDOWN } from "../xen/platform/simulated/hypercalls.js";
+import { type CreatedDomain, type DomainChange, Hypervisor } from "../xen/platform/simulated/hypervisor.js";
 import { Toolstack } from "../xen/toolstack.js";
+import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { createBootTree } from "../xen/xenstore/boot-tree.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
 import { Xenstored } from "../xen/xenstore/server.js";
@@ -47,20 +50,16 @@ interface AttachedVbd {
 }
 
 const DEFAULT_MEMORY = 64 << 20;
-/** What INTRODUCE names; these guests reach the store through their thread's channel instead of a ring page. */
-const XENSTORE_FRAME = 1;
-const XENSTORE_PORT = 1;
 /** Of sockaddr_un, without its final zero. */
 const MAX_SOCKET_PATH = 107;
-/** DOMID_FIRST_RESERVED of xen.h. */
-const FIRST_RESERVED_DOMID = 0x7ff0;
 
 export class Host {
-  readonly xenstored = new Xenstored();
+  readonly #hypervisor = new Hypervisor(DEFAULT_MEMORY);
+  /** Dom0's main thread: events for the host and the store. */
+  readonly #vcpu = new VcpuLoop(this.#hypervisor.platform.vcpu, { blocking: false, spins: 0 });
+  readonly xenstored = new Xenstored({ domainExists: (domid) => this.#hypervisor.isAlive(domid) });
   readonly #options: HostOptions;
   readonly #store = new XenstoreClient(localTransport(this.xenstored, 0));
-  readonly #dom0Pages = createDomainPages(0, DEFAULT_MEMORY);
-  readonly #views = new Map([[0, new DomainView(this.#dom0Pages)]]);
   readonly #guests = new Map<number, Guest>();
   readonly #vbds = new Map<number, Map<number, AttachedVbd>>();
   readonly #pool: BackendPool;
@@ -68,15 +67,16 @@ export class Host {
   readonly #blkback: Blkback;
   /** Names of domains that are being created. */
   readonly #booting = new Set<string>();
-  #nextDomid = 1;
+  /** Names of destroyed domains that somebody still has pages of. */
+  readonly #dying = new Map<number, string>();
 
   private constructor(options: HostOptions) {
     this.#options = options;
     const onError = options.onError;
     this.#pool = new BackendPool({
-      dom0: this.#dom0Pages,
+      dom0: this.#hypervisor.dom0,
       paths: options.paths,
-      pagesOf: (domid) => this.#guests.get(domid)?.pages,
+      pagesOf: (domid) => this.#hypervisor.pages(domid),
       onError,
     });
     this.#toolstack = new Toolstack({ store: this.#store, script: this.#pool, timeoutMs: options.timeoutMs });
@@ -85,9 +85,11 @@ export class Host {
 
   static async start(options: HostOptions): Promise<Host> {
     const host = new Host(options);
+    host.#hypervisor.onChange((change) => host.#onDomainChange(change));
+    void host.#vcpu.run();
     createBootTree(host.xenstored);
     await host.#blkback.start();
-    await host.#boot(0, "Domain-0", {});
+    await host.#boot({ pages: host.#hypervisor.dom0 }, "Domain-0", {});
     return host;
   }
 
@@ -105,8 +107,15 @@ export class Host {
       const uuid = options.config?.uuid;
       if (uuid !== undefined && (await this.#store.readOrNull(`/vm/${uuid}`)) !== null)
         throw new DiskError("DENIED", `Cannot create domain ${name}: another domain has its UUID ${uuid}`);
-      const domid = this.#takeDomid();
-      await this.#boot(domid, name, options);
+      const created = this.#hypervisor.create(options.memory ?? DEFAULT_MEMORY);
+      const { domid } = created.pages;
+      try {
+        await this.#boot(created, name, options);
+      } catch (error) {
+        this.#hypervisor.destroy(domid);
+        throw error;
+      }
+      this.#hypervisor.unpause(domid);
       this.#options.onChange();
       return await this.#describeDomain(this.#guests.get(domid)!);
     } finally {
@@ -128,16 +137,18 @@ export class Host {
     const guest = this.#guest(which, "destroy");
     if (guest.domid === 0)
       throw new DiskError("DENIED", "Cannot destroy Domain-0: it is the host itself, stop it with 'xvd dom0 stop'");
-    await guest.destroy(this.#views);
+    await guest.destroy();
+    this.#hypervisor.releaseVcpu(guest.domid, 0);
     for (const [devid, vbd] of this.#vbds.get(guest.domid) ?? []) {
       await this.#toolstack.detach({ domid: guest.domid, devid }, vbd.vdev.name, { force: true });
     }
     this.#vbds.delete(guest.domid);
     await this.#toolstack.removeDomainTree(guest.domid);
-    await this.#store.release(guest.domid);
-    await this.#pool.forget(guest.domid);
-    this.#views.delete(guest.domid);
     this.#guests.delete(guest.domid);
+    this.#dying.set(guest.domid, guest.name);
+    this.#hypervisor.destroy(guest.domid);
+    this.#hypervisor.platform.vcpu.dispatch(); // the store has heard of it before we return
+    await this.#pool.forget(guest.domid);
     this.#options.removeDir(this.#domainDir(guest.name));
     this.#options.onChange();
   }
@@ -192,7 +203,9 @@ export class Host {
   }
 
   async domains(): Promise<DomainInfo[]> {
-    return Promise.all([...this.#guests.values()].map((guest) => this.#describeDomain(guest)));
+    const guests = await Promise.all([...this.#guests.values()].map((guest) => this.#describeDomain(guest)));
+    const dying = [...this.#dying].map(([domid, name]) => ({ domid, name, state: "dying" as const, devices: [] }));
+    return [...guests, ...dying];
   }
 
   /** What is attached now, for the daemon's record. */
@@ -215,13 +228,19 @@ export class Host {
         for (const [devid, vbd] of this.#vbds.get(0)!)
           await this.#toolstack.detach({ domid: 0, devid }, vbd.vdev.name, { force: true });
     }
-    await this.#guests.get(0)?.destroy(this.#views);
+    await this.#guests.get(0)?.destroy();
     await this.#blkback.stop();
     await this.#pool.stop();
+    this.#vcpu.stop();
   }
 
-  async #boot(domid: number, name: string, options: DomainOptions): Promise<void> {
-    const pages = domid === 0 ? this.#dom0Pages : createDomainPages(domid, options.memory ?? DEFAULT_MEMORY);
+  async #boot(
+    created: Pick<CreatedDomain, "pages"> & Partial<CreatedDomain>,
+    name: string,
+    options: DomainOptions,
+  ): Promise<void> {
+    const { pages, xenstorePort } = created;
+    const { domid } = pages;
     const socketDir = `${this.#domainDir(name)}/dev`;
     const longest = Buffer.byteLength(`${socketDir}/xvdaaa15`);
     if (longest > MAX_SOCKET_PATH)
@@ -232,31 +251,32 @@ export class Host {
     this.#options.ensureDir(socketDir);
     const { memory = pages.memory.byteLength >> 20, maxmem = memory, ...identity } = options.config ?? {};
     await this.#toolstack.createDomainTree(domid, name, { ...identity, memory: memory * 1024, maxmem: maxmem * 1024 });
-    this.#views.set(domid, this.#views.get(domid) ?? new DomainView(pages));
-    if (domid !== 0) await this.#store.introduce(domid, XENSTORE_FRAME, XENSTORE_PORT);
+    if (xenstorePort !== undefined) await this.#store.introduce(domid, XENSTORE_FRAME, xenstorePort);
     const guest = await Guest.boot({
       domid,
       name,
       pages,
-      dom0: this.#dom0Pages,
+      dom0: this.#hypervisor.dom0,
       xenstored: this.xenstored,
       socketDir,
       blkfront: options.blkfront ?? true,
-      onCrash: () => this.#options.removeDir(socketDir), // nobody answers there any more
+      onCrash: () => this.#crashed(domid, socketDir),
       onError: this.#options.onError,
     });
     this.#guests.set(domid, guest);
     this.#vbds.set(domid, new Map());
   }
 
-  /** Ids are taken in turn, so that one is not used again soon after its domain has gone. */
-  #takeDomid(): number {
-    for (let tried = 1; tried < FIRST_RESERVED_DOMID; tried++) {
-      const domid = this.#nextDomid;
-      this.#nextDomid = domid + 1 < FIRST_RESERVED_DOMID ? domid + 1 : 1;
-      if (!this.#guests.has(domid)) return domid;
-    }
-    throw new DiskError("NO_SPACE", "Cannot create a domain: all domain ids are in use");
+  #crashed(domid: number, socketDir: string): void {
+    this.#options.removeDir(socketDir); // nobody answers there any more
+    if (domid !== 0 && this.#hypervisor.isAlive(domid)) this.#hypervisor.shutdown(domid, SHUTDOWN.crash);
+  }
+
+  /** What VIRQ_DOM_EXC tells xenstored, and the toolstack of domains that it destroyed. */
+  #onDomainChange({ domid, state }: DomainChange): void {
+    if (state === "shutdown") this.xenstored.domainShutdown(domid);
+    else if (state === "dying") this.xenstored.domainDied(domid);
+    else if (this.#dying.delete(domid)) this.#options.onChange();
   }
 
   #domainDir(name: string): string {
@@ -319,7 +339,7 @@ export class Host {
     return {
       domid: guest.domid,
       name: guest.name,
-      state: guest.crashed ? "crashed" : "running",
+      state: guest.crashed ? "crashed" : (this.#hypervisor.domain(guest.domid)?.state ?? "dying"),
       devices: (await Promise.all(devices)).filter((device) => device !== undefined),
     };
   }
