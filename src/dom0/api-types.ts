@@ -1,7 +1,7 @@
 /** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
 import type { FrontendRings } from "../xen/blkback.js";
-import type { VbdStatistics } from "../xen/blkback-queue.js";
 import type { DomainIdentity, VbdOptions } from "../xen/toolstack.js";
+import type { BackendStatistics } from "./backend-thread.js";
 import type { GuestPartition } from "./guest-disk.js";
 
 export interface AttachRequest {
@@ -14,6 +14,17 @@ export interface AttachRequest {
   readonly access?: "rw" | "ro";
   /** What an xl disk specification says beyond that. */
   readonly options?: VbdOptions;
+}
+
+export interface ResizeRequest {
+  /** Name or id. */
+  readonly domain: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Allow a smaller size. */
+  readonly shrink?: boolean;
+  /** Only tell whether it may be. */
+  readonly dryRun?: boolean;
 }
 
 /** What a domain's configuration says of it. `memory` and `maxmem` are MiB. */
@@ -50,7 +61,7 @@ export interface AttachedDevice {
   readonly "kernel-device": string | null;
   /** What the frontend published: protocol, and each ring's grant references and event channel; null while it is not connected. */
   readonly ring: FrontendRings | null;
-  readonly statistics: (VbdStatistics & { failure: string | null }) | null;
+  readonly statistics: BackendStatistics | null;
 }
 
 export interface DomainInfo {

@@ -4,7 +4,7 @@ import { DiskError } from "../errors.js";
 import type { AttachedDevice, Dom0Status, DomainInfo } from "./api-types.js";
 import { createConfiguredDomain } from "./configured-domain.js";
 import type { Host } from "./host.js";
-import { attachRequest, createDomainRequest } from "./requests.js";
+import { attachRequest, createDomainRequest, resizeRequest } from "./requests.js";
 import { plainError } from "./thread-rpc.js";
 
 export interface ApiContext {
@@ -48,6 +48,7 @@ const ROUTES: Readonly<Record<string, Route>> = {
       });
     },
   },
+  "POST resize": { run: ({ host }, { words, body }) => host.resize(words[0] ?? "", resizeRequest(body)) },
   "GET block-devices": { run: ({ host }, { words }) => host.blockDevices(words[0] ?? "") },
   "POST stop": { run: ({ host }) => host.stop().then(() => ({})) },
 };

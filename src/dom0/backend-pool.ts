@@ -1,30 +1,45 @@
-/** Dom0's backend threads, seen from the main thread: which thread serves which vbd, and the calls to it. */
+/**
+ * Dom0's backend threads, seen from the main thread: which thread serves which vbd, and the calls to it.
+ *
+ * A thread that ends by itself is replaced. What it had mapped and bound is released, once all of its I/O has ended; its
+ * disks are opened again; then blkback offers itself anew and takes up each ring at rsp_prod: what was not answered is
+ * read again. One that ends again and again is given up, with its vbds.
+ */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlkbackDataPlane, DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
-import type { VbdStatistics } from "../xen/blkback-queue.js";
 import { type DomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
 import { ringDoorbell } from "../xen/platform/simulated/event-channels.js";
 import type { DiskScript, VbdSpec } from "../xen/toolstack.js";
-import type { BackendThreadData, OpenParams } from "./backend-thread.js";
+import type { BackendStatistics, BackendThreadData, OpenParams, ResizeParams } from "./backend-thread.js";
 import { RpcClient } from "./thread-rpc.js";
 
 /** Dom0's vcpu 0 runs its own frontends; the backend threads are the vcpus after it. */
 const FIRST_VCPU = 1;
 const MAX_THREADS = 8;
+/** So many ends of one thread within so many milliseconds, and it is given up. */
+const MAX_CRASHES = 5;
+const CRASH_WINDOW_MS = 60_000;
 
 interface BackendThread {
-  readonly worker: Worker;
-  readonly rpc: RpcClient;
+  readonly vcpu: number;
+  worker: Worker;
+  rpc: RpcClient;
+  /** How often it was started. */
+  generation: number;
+  /** Resolves when it can be called; pending while it is replaced. Never rejects. */
+  ready: Promise<void>;
+  /** When it ended by itself, within the last minute. */
+  crashes: number[];
   vbds: number;
 }
 
 interface ServedVbd {
   readonly thread: BackendThread;
-  readonly facts: DiskFacts;
-  readonly target: string;
+  readonly params: OpenParams;
+  facts: DiskFacts;
   /** Of the frontend that is connected. */
   rings: FrontendRings | undefined;
 }
@@ -32,8 +47,16 @@ interface ServedVbd {
 export interface BackendPoolOptions {
   readonly dom0: Required<DomainPages>;
   readonly paths: XvdPaths;
+  /** Milliseconds of a clock that never goes back. */
+  now(): number;
   /** The shared memory of a domain, to hand to the thread that maps its grants. */
   pagesOf(domid: number): DomainPages | undefined;
+  /** Releases what a thread left that ended by itself: mappings, event channels, locks. */
+  releaseVcpu(vcpu: number): void;
+  /** The vbd's thread ended and was replaced: its disk is open again, its rings are not connected. */
+  onRestarted(id: VbdId): void;
+  /** The vbd's thread ended, and nobody serves it any more. */
+  onLost(id: VbdId, reason: string): void;
   onError(message: string): void;
 }
 
@@ -43,6 +66,7 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
   readonly #dom0: DomainView;
   readonly #threads: BackendThread[] = [];
   readonly #vbds = new Map<string, ServedVbd>();
+  #stopping = false;
 
   constructor(options: BackendPoolOptions) {
     this.#options = options;
@@ -56,8 +80,8 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     const params: OpenParams = { id, target: spec.target, writable: spec.writable, discard, ...format };
     thread.vbds++;
     try {
-      const facts = await thread.rpc.call<DiskFacts>("open", params);
-      this.#vbds.set(key(id), { thread, facts, target: spec.target, rings: undefined });
+      const facts = await this.#call<DiskFacts>(thread, "open", params);
+      this.#vbds.set(key(id), { thread, params, facts, rings: undefined });
     } catch (error) {
       thread.vbds--;
       throw error;
@@ -71,7 +95,7 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     if (!vbd) return;
     this.#vbds.delete(key(id));
     vbd.thread.vbds--;
-    await vbd.thread.rpc.call("close", { id });
+    await this.#callUnlessEnded(vbd.thread, "close", { id });
   }
 
   facts(id: VbdId): DiskFacts | undefined {
@@ -82,7 +106,7 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     const pages = this.#options.pagesOf(id.domid);
     if (!pages) throw new Error(`there is no domain ${id.domid}`);
     const vbd = this.#served(id);
-    await vbd.thread.rpc.call("connect", { id, rings, pages });
+    await this.#call(vbd.thread, "connect", { id, rings, pages });
     vbd.rings = rings;
   }
 
@@ -90,7 +114,15 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     const vbd = this.#vbds.get(key(id));
     if (!vbd) return;
     vbd.rings = undefined;
-    await vbd.thread.rpc.call("disconnect", { id });
+    await this.#callUnlessEnded(vbd.thread, "disconnect", { id });
+  }
+
+  /** Gives the vbd's file another size, by the rules of `stack/resize-disk.ts`; with `dryRun` only tells whether it may have it. */
+  async resize(id: VbdId, options: Omit<ResizeParams, "id">): Promise<DiskFacts> {
+    const vbd = this.#served(id);
+    const facts = await this.#call<DiskFacts>(vbd.thread, "resize", { id, ...options });
+    vbd.facts = facts;
+    return facts;
   }
 
   /** Null while no frontend is connected. */
@@ -98,15 +130,22 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     return this.#vbds.get(key(id))?.rings ?? null;
   }
 
-  async statistics(id: VbdId): Promise<(VbdStatistics & { failure: string | null }) | null> {
-    return (await this.#vbds.get(key(id))?.thread.rpc.call("statistics", { id })) ?? null;
+  async statistics(id: VbdId): Promise<BackendStatistics | null> {
+    const vbd = this.#vbds.get(key(id));
+    return (vbd && (await this.#callUnlessEnded<BackendStatistics>(vbd.thread, "statistics", { id }))) ?? null;
   }
 
   async forget(domid: number): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.rpc.call("forget", { domid })));
+    await Promise.all(this.#threads.map((thread) => this.#callUnlessEnded(thread, "forget", { domid })));
+  }
+
+  /** Ends the thread that serves a vbd, wherever it is, as a crash would: for tests of what follows. */
+  async crash(id: VbdId): Promise<void> {
+    await this.#served(id).thread.worker.terminate();
   }
 
   async stop(): Promise<void> {
+    this.#stopping = true;
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
   }
 
@@ -116,25 +155,99 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     return vbd;
   }
 
+  async #call<T>(thread: BackendThread, method: string, params: unknown): Promise<T> {
+    await thread.ready;
+    return thread.rpc.call<T>(method, params);
+  }
+
+  /** What a thread that ended has let go of anyway. */
+  async #callUnlessEnded<T>(thread: BackendThread, method: string, params: unknown): Promise<T | undefined> {
+    await thread.ready;
+    const { generation } = thread;
+    try {
+      return await thread.rpc.call<T>(method, params);
+    } catch (error) {
+      if (thread.generation === generation) throw error;
+      return undefined;
+    }
+  }
+
   #leastBusy(): BackendThread {
     const idle = this.#threads.find((thread) => thread.vbds === 0);
     if (idle) return idle;
-    if (this.#threads.length < Math.min(availableParallelism(), MAX_THREADS)) return this.#startThread();
+    if (this.#threads.length < Math.min(availableParallelism(), MAX_THREADS)) return this.#newThread();
     return this.#threads.reduce((least, thread) => (thread.vbds < least.vbds ? thread : least));
   }
 
-  #startThread(): BackendThread {
-    const vcpu = FIRST_VCPU + this.#threads.length;
-    const workerData: BackendThreadData = { dom0: this.#options.dom0, vcpu, paths: this.#options.paths };
-    const worker = new Worker(new URL("./backend-thread.js", import.meta.url), { workerData, name: `blkback-${vcpu}` });
-    const rpc = new RpcClient(worker, () => ringDoorbell(this.#dom0, vcpu));
-    const thread: BackendThread = { worker, rpc, vbds: 0 };
-    worker.on("error", (error) => {
-      rpc.failAll(new DiskError("IO", `Cannot reach the backend thread: it ended with ${error.message}`));
-      this.#options.onError(`backend thread ${vcpu} ended: ${error.stack ?? error.message}`);
-    });
+  #newThread(): BackendThread {
+    const used = new Set(this.#threads.map(({ vcpu }) => vcpu));
+    let vcpu = FIRST_VCPU;
+    while (used.has(vcpu)) vcpu++;
+    const started = this.#startWorker(vcpu);
+    const thread = { vcpu, ...started, generation: 1, ready: Promise.resolve(), crashes: [], vbds: 0 };
+    this.#watchEnd(thread);
     this.#threads.push(thread);
     return thread;
+  }
+
+  #startWorker(vcpu: number): Pick<BackendThread, "worker" | "rpc"> {
+    const workerData: BackendThreadData = { dom0: this.#options.dom0, vcpu, paths: this.#options.paths };
+    const worker = new Worker(new URL("./backend-thread.js", import.meta.url), { workerData, name: `blkback-${vcpu}` });
+    return { worker, rpc: new RpcClient(worker, () => ringDoorbell(this.#dom0, vcpu)) };
+  }
+
+  /** `exit` comes when all I/O that the thread had begun has ended: only then may another serve its rings. */
+  #watchEnd(thread: BackendThread): void {
+    const { worker, rpc, vcpu } = thread;
+    let reason = "it was terminated";
+    worker.on("error", (error) => {
+      reason = `it ended with ${error.message}`;
+      this.#options.onError(`backend thread ${vcpu} ended: ${error.stack ?? error.message}`);
+    });
+    worker.on("exit", () => {
+      if (this.#stopping) return;
+      thread.generation++;
+      thread.ready = this.#replace(thread, reason);
+      rpc.failAll(new DiskError("IO", `Cannot reach the backend thread: ${reason}`));
+    });
+  }
+
+  async #replace(thread: BackendThread, reason: string): Promise<void> {
+    const { vcpu } = thread;
+    const vbds = [...this.#vbds.values()].filter((vbd) => vbd.thread === thread);
+    for (const vbd of vbds) vbd.rings = undefined;
+    this.#options.releaseVcpu(vcpu);
+    const now = this.#options.now();
+    thread.crashes = [...thread.crashes.filter((at) => at > now - CRASH_WINDOW_MS), now];
+    if (thread.crashes.length >= MAX_CRASHES) {
+      this.#threads.splice(this.#threads.indexOf(thread), 1);
+      const why = `the backend thread ended ${thread.crashes.length} times within a minute, the last time: ${reason}`;
+      for (const vbd of vbds) this.#lose(vbd, why);
+      return;
+    }
+    Object.assign(thread, this.#startWorker(vcpu));
+    this.#watchEnd(thread);
+    this.#options.onError(`backend thread ${vcpu} is started again: ${reason}`);
+    const { generation, rpc } = thread;
+    await Promise.all(
+      vbds.map(async (vbd) => {
+        try {
+          vbd.facts = await rpc.call<DiskFacts>("open", vbd.params);
+          this.#options.onRestarted(vbd.params.id);
+        } catch (error) {
+          if (thread.generation === generation) this.#lose(vbd, (error as Error).message);
+        }
+      }),
+    );
+  }
+
+  #lose(vbd: ServedVbd, reason: string): void {
+    const { id } = vbd.params;
+    if (this.#vbds.get(key(id)) !== vbd) return; // detached meanwhile
+    this.#vbds.delete(key(id));
+    vbd.thread.vbds--;
+    this.#options.onError(`vbd ${key(id)} is given up: ${reason}`);
+    this.#options.onLost(id, reason);
   }
 }
 

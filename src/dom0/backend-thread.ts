@@ -6,7 +6,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
-import { openDisk } from "../stack/disk.js";
+import { type OpenDisk, openDiskStack } from "../stack/disk.js";
+import { resizeFile } from "../stack/resize-disk.js";
 import type { DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import { BlkbackQueue, totalStatistics, type VbdStatistics } from "../xen/blkback-queue.js";
 import { ABIS } from "../xen/blkif/layout.js";
@@ -32,8 +33,25 @@ export interface OpenParams {
   readonly format?: string;
 }
 
+export interface ResizeParams {
+  readonly id: VbdId;
+  /** Bytes. */
+  readonly size: number;
+  /** Allow a smaller size. */
+  readonly shrink?: boolean;
+  readonly dryRun?: boolean;
+}
+
+/** Of all rings of a vbd. */
+export type BackendStatistics = VbdStatistics & {
+  /** Why a ring was stopped for good. */
+  readonly failure: string | null;
+};
+
 interface Vbd {
-  readonly device: BlockDevice;
+  readonly disk: OpenDisk;
+  readonly params: OpenParams;
+  /** Its queues judge requests by it. */
   readonly facts: DiskFacts;
   queues: BlkbackQueue[];
 }
@@ -45,10 +63,12 @@ const vbds = new Map<string, Vbd>();
 const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 
 const methods: RpcMethods = {
-  async open({ id, target, writable, discard, format }: OpenParams): Promise<DiskFacts> {
-    const device = await openDisk(target, { writable, paths, ...(format ? { format } : {}) });
-    const facts = await factsOrClose(device, writable, discard);
-    vbds.set(key(id), { device, facts, queues: [] });
+  async open(params: OpenParams): Promise<DiskFacts> {
+    const { id, target, writable, format } = params;
+    const disk = await openDiskStack(target, { writable, paths, ...(format ? { format } : {}) });
+    const facts = factsOf(disk.device, params);
+    if (facts.size === 0) await refuseSmall(disk.device, facts);
+    vbds.set(key(id), { disk, params, facts, queues: [] });
     return facts;
   },
 
@@ -61,7 +81,7 @@ const methods: RpcMethods = {
     const common = { frontendDomid: id.domid, abi: ABIS[rings.protocol]!, persistent, maxIndirectSegments };
     try {
       for (const ring of rings.rings) {
-        const queue = new BlkbackQueue(platform, vbd.device, vbd.facts, { ...common, ...ring }, () => loop.wake());
+        const queue = new BlkbackQueue(platform, vbd.disk.device, vbd.facts, { ...common, ...ring }, () => loop.wake());
         vbd.queues.push(queue);
         loop.add(queue);
       }
@@ -78,13 +98,27 @@ const methods: RpcMethods = {
     vbds.delete(key(id));
     await disconnect(vbd);
     try {
-      if (vbd?.facts.writable) await vbd.device.flush(); // a detached disk is as durable as a closed one
+      if (vbd?.facts.writable) await vbd.disk.device.flush(); // a detached disk is as durable as a closed one
     } finally {
-      await vbd?.device.close();
+      await vbd?.disk.device.close();
     }
   },
 
-  statistics({ id }: { id: VbdId }): (VbdStatistics & { failure: string | null }) | null {
+  /** Nothing is in flight while the file changes: a write that ends after the cut would make it large again. */
+  async resize({ id, size, ...options }: ResizeParams): Promise<DiskFacts> {
+    const vbd = vbds.get(key(id));
+    if (!vbd) throw new Error(`no disk is open for vbd ${key(id)}`);
+    const { disk, facts, params } = vbd;
+    if (options.dryRun) await resizeFile(disk, size, options);
+    else
+      await quiesced(vbd.queues, async () => {
+        await resizeFile(disk, size, options);
+        Object.assign(facts, factsOf(disk.device, params));
+      });
+    return facts;
+  },
+
+  statistics({ id }: { id: VbdId }): BackendStatistics | null {
     const queues = vbds.get(key(id))?.queues ?? [];
     if (queues.length === 0) return null;
     return { ...totalStatistics(queues), failure: queues.find(({ failure }) => failure)?.failure?.message ?? null };
@@ -103,15 +137,22 @@ async function disconnect(vbd: Vbd | undefined): Promise<void> {
   }
 }
 
-async function factsOrClose(device: BlockDevice, writable: boolean, discard: boolean): Promise<DiskFacts> {
+/** Runs `task` while nothing is in flight on any of the queues. */
+function quiesced(queues: readonly BlkbackQueue[], task: () => Promise<void>): Promise<void> {
+  const [first, ...others] = queues;
+  return first ? first.quiesced(() => quiesced(others, task)) : task();
+}
+
+async function refuseSmall(device: BlockDevice, { sectorSize }: DiskFacts): Promise<never> {
+  await device.close();
+  throw new DiskError(
+    "UNSUPPORTED",
+    `Cannot attach ${device.label}: it has ${device.size} bytes, allowed is at least one sector of ${sectorSize}`,
+  );
+}
+
+function factsOf(device: BlockDevice, { writable, discard }: OpenParams): DiskFacts {
   const sectorSize = device.blockSize > 512 ? 4096 : 512;
-  if (device.size < sectorSize) {
-    await device.close();
-    throw new DiskError(
-      "UNSUPPORTED",
-      `Cannot attach ${device.label}: it has ${device.size} bytes, allowed is at least one sector of ${sectorSize}`,
-    );
-  }
   const hiddenBytes = device.size % sectorSize;
   const changeable = writable && device.writable;
   return {

@@ -4,7 +4,14 @@ import { DiskError } from "../errors.js";
 import { lastLineOf, startDetached } from "../os/background.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlockInfo } from "../xen/block-info.js";
-import type { AttachedDevice, AttachRequest, CreateDomainRequest, Dom0Status, DomainInfo } from "./api-types.js";
+import type {
+  AttachedDevice,
+  AttachRequest,
+  CreateDomainRequest,
+  Dom0Status,
+  DomainInfo,
+  ResizeRequest,
+} from "./api-types.js";
 import { controlSocket, logFile } from "./places.js";
 import { type PlainError, revivedError } from "./thread-rpc.js";
 
@@ -87,6 +94,11 @@ export class Dom0Client {
       ...(options.force ? { force: "1" } : {}),
     });
     return this.#call("DELETE", `devices/${encodeURIComponent(which)}?${query}`);
+  }
+
+  /** Resolves when the guest sees the new size. */
+  resize(vdev: string, resize: ResizeRequest): Promise<AttachedDevice> {
+    return this.#call("POST", `resize/${encodeURIComponent(vdev)}`, resize);
   }
 
   /** The vbds of a domain, as the store has them. */

@@ -1,6 +1,7 @@
 /**
  * A guest's disk as its users see it: sockets `xvda`, `xvda1` ... in the domain's folder, as /dev has nodes.
- * The partition table is read again when a connection that wrote has ended, as udev does when a writer closes a disk.
+ * The partition table is read again when a connection that wrote has ended, as udev does when a writer closes a disk,
+ * and when the disk has another size.
  */
 import type { BlockDevice } from "../block/device.js";
 import { type NbdServer, serveNbd } from "../nbd/server.js";
@@ -59,6 +60,14 @@ export class GuestDisk {
     await this.#scan();
   }
 
+  /** The partition table is read again. Resolves when the sockets are those of its partitions. */
+  rescan(): Promise<void> {
+    this.#rescan = this.#rescan
+      .then(() => this.#scan())
+      .catch((error: Error) => this.#log(`${this.#name}: ${error.message}`));
+    return this.#rescan;
+  }
+
   describe(): GuestDiskInfo {
     const nodes = [...this.#nodes.values()];
     return {
@@ -110,10 +119,7 @@ export class GuestDisk {
       path: `${this.#dir}/${name}`,
       exports: new Map([["", { device }]]),
       onConnectionClosed: ({ wrote }) => {
-        if (wrote)
-          this.#rescan = this.#rescan
-            .then(() => this.#scan())
-            .catch((error: Error) => this.#log(`${name}: ${error.message}`));
+        if (wrote) void this.rescan();
       },
     });
   }

@@ -38,6 +38,9 @@ const blkfront = new Blkfront({
     disks.set(devid, disk);
     await disk.open();
   },
+  async onResized(devid) {
+    await disks.get(devid)?.rescan();
+  },
   async onClosing(devid) {
     const disk = disks.get(devid);
     disks.delete(devid);

@@ -2,7 +2,7 @@
 import { DiskError } from "../errors.js";
 import type { VbdOptions } from "../xen/toolstack.js";
 import { MAX_MEMORY, MAX_VCPUS } from "../xen/xl/config.js";
-import type { AttachRequest, CreateDomainRequest, DomainConfig } from "./api-types.js";
+import type { AttachRequest, CreateDomainRequest, DomainConfig, ResizeRequest } from "./api-types.js";
 
 export type Body = Readonly<Record<string, unknown>>;
 
@@ -32,6 +32,15 @@ export function createDomainRequest(body: Body): CreateDomainRequest {
     name: text(body, "name"),
     ...optional(body, "config", domainConfig),
     disks: disks.map((disk, i) => attachRequest(object({ [`disks[${i}]`]: disk }, `disks[${i}]`))),
+  };
+}
+
+export function resizeRequest(body: Body): ResizeRequest {
+  return {
+    domain: text(body, "domain"),
+    size: count(Number.MAX_SAFE_INTEGER)(body, "size"),
+    ...optional(body, "shrink", flag),
+    ...optional(body, "dryRun", flag),
   };
 }
 

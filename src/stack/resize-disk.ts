@@ -1,9 +1,10 @@
 /**
- * A raw disk made larger or smaller. A GPT's backup goes with the disk's end.
+ * A raw disk made larger or smaller, as a file or while a guest uses it. A GPT's backup goes with the disk's end.
  *
- * Order when growing: the file grows, flush, the table's writes. When shrinking: the table's writes, flush, the file is cut.
+ * Order when growing: the disk grows, flush, the table's writes. When shrinking: the table's writes, flush, the disk is cut.
  * After a cut between them the disk is as large as the larger of both sizes and its primary GPT is good.
  */
+import type { BlockDevice } from "../block/device.js";
 import { isZero } from "../bytes/align.js";
 import { formatSize } from "../bytes/size.js";
 import { DiskError } from "../errors.js";
@@ -30,10 +31,47 @@ export interface ResizedDisk {
   readonly steps: readonly string[];
 }
 
-export async function resizeDisk(disk: OpenDisk, newSize: number, options: ResizeOptions = {}): Promise<ResizedDisk> {
-  const { device, file } = disk;
+/** A disk, wherever its size is changed. */
+export interface ResizableDisk {
+  readonly device: BlockDevice;
+  /** Throws unless the disk can be made that large; `DENIED` when bytes behind a smaller size belong to somebody. Changes nothing. */
+  refuse(newSize: number): Promise<void>;
+  /** Returns the disk in its new size; `device` is not to be used any more. */
+  resize(newSize: number): Promise<BlockDevice>;
+}
+
+/** An image file with what lies on it. */
+export function resizeDisk(disk: OpenDisk, newSize: number, options: ResizeOptions = {}): Promise<ResizedDisk> {
+  const { device } = disk;
+  const resizable: ResizableDisk = {
+    device,
+    refuse: (size) => refuseFile(disk, size, options),
+    async resize(size) {
+      await disk.file!.resize(size);
+      await device.flush();
+      return device;
+    },
+  };
+  return resizeAll(resizable, newSize, options);
+}
+
+/** The file alone, after what lies on it was moved out of the way. With `dryRun` only the refusals. */
+export async function resizeFile(disk: OpenDisk, newSize: number, options: ResizeOptions): Promise<void> {
+  await refuseFile(disk, newSize, options);
+  if (options.dryRun) return;
+  await disk.file!.resize(newSize);
+  await disk.device.flush();
+}
+
+/** The disk and what lies on it. */
+export async function resizeAll(
+  disk: ResizableDisk,
+  newSize: number,
+  options: ResizeOptions = {},
+): Promise<ResizedDisk> {
+  const { device } = disk;
   const oldSize = device.size;
-  refuse(disk, newSize, options);
+  await disk.refuse(newSize);
   if (newSize === oldSize) return { oldSize, newSize, steps: ["nothing to do"] };
   const table = await readPartitionTable(device);
   if (table) refuseDamaged(disk, table);
@@ -41,31 +79,37 @@ export async function resizeDisk(disk: OpenDisk, newSize: number, options: Resiz
   const steps: string[] = [
     `${newSize > oldSize ? "grow" : "shrink"} ${device.label} from ${oldSize} to ${newSize} bytes`,
   ];
+  const plan =
+    options.grow === undefined
+      ? table && movedEnd(table, newSize)
+      : planResize({ ...table!, size: newSize }, options.grow, "all");
+  const writeTable = async (on: BlockDevice) => {
+    if (!table || !plan) return;
+    await writePlan(on, plan);
+    await on.flush();
+    await clearOldBackup(on, table, oldSize, newSize);
+    await on.flush();
+  };
   if (newSize > oldSize) {
-    const plan =
-      options.grow === undefined
-        ? table && movedEnd(table, newSize)
-        : planResize({ ...table!, size: newSize }, options.grow, "all");
-    if (!options.dryRun) {
-      await file!.resize(newSize);
-      await device.flush();
-      if (plan) await writePlan(device, plan);
-      await device.flush();
-      if (table && plan) await clearOldBackup(disk, table, oldSize);
-    }
+    if (!options.dryRun) await writeTable(await disk.resize(newSize));
     return { oldSize, newSize, steps: [...steps, ...stepsOf(plan)] };
   }
-  if (table) refuseCutPartitions(disk, table, newSize);
-  else await refuseCutFilesystem(disk, newSize);
-  const plan = table && movedEnd(table, newSize);
-  await refuseCutData(disk, newSize, table);
   if (!options.dryRun) {
-    if (plan) await writePlan(device, plan);
-    await device.flush();
-    await file!.resize(newSize);
-    await device.flush();
+    await writeTable(device);
+    await disk.resize(newSize);
   }
   return { oldSize, newSize, steps: [...stepsOf(plan), ...steps] };
+}
+
+async function refuseFile(disk: OpenDisk, newSize: number, options: ResizeOptions): Promise<void> {
+  refuse(disk, newSize, options);
+  if (newSize >= disk.device.size) return;
+  const table = await readPartitionTable(disk.device);
+  if (table) refuseDamaged(disk, table);
+  if (table && options.grow !== undefined) refuseGrow(disk, table, options.grow, newSize);
+  if (table) refuseCutPartitions(disk, table, newSize);
+  else await refuseCutFilesystem(disk, newSize);
+  await refuseCutData(disk, newSize, table);
 }
 
 function refuse({ device, whole, file }: OpenDisk, newSize: number, { shrink = false }: ResizeOptions): void {
@@ -86,7 +130,12 @@ function refuse({ device, whole, file }: OpenDisk, newSize: number, { shrink = f
 }
 
 /** Before anything is changed: a partition of that number that the new space is next to. */
-function refuseGrow({ device }: OpenDisk, table: PartitionTable | null, number: number, newSize: number): void {
+function refuseGrow(
+  { device }: Pick<OpenDisk, "device">,
+  table: PartitionTable | null,
+  number: number,
+  newSize: number,
+): void {
   const subject = `Cannot grow partition ${number} of ${device.label}`;
   if (!table) throw new DiskError("NOT_FOUND", `${subject}: the disk has no partition table`);
   if (newSize < device.size) throw new DiskError("UNSUPPORTED", `${subject}: the disk would be shrunk`);
@@ -99,7 +148,7 @@ function refuseGrow({ device }: OpenDisk, table: PartitionTable | null, number: 
 }
 
 /** The primary GPT is what a reader finds when a cut leaves the backup not at the disk's end, so it has to be good. */
-function refuseDamaged({ device }: OpenDisk, table: PartitionTable): void {
+function refuseDamaged({ device }: Pick<OpenDisk, "device">, table: PartitionTable): void {
   const damage = table.problems.find(({ code }) => code === "recovered-from-backup" || code === "copies-differ");
   if (damage)
     throw new DiskError("DENIED", `Cannot resize ${device.label}: ${damage.message}; 'xvd part repair' mends it`, {
@@ -113,12 +162,24 @@ function movedEnd(table: PartitionTable, newSize: number): TablePlan | null {
   return summary.length === 0 ? null : makePlan(table, moved, summary);
 }
 
-/** The backup GPT at the old end would look like somebody's data later on. Only where no partition lies, also in a foreign table. */
-async function clearOldBackup({ device }: OpenDisk, table: PartitionTable, oldSize: number): Promise<void> {
+/**
+ * The backup GPT at the old end would look like somebody's data later on. Only where no partition lies, also in a foreign
+ * table, and where the new backup does not lie.
+ */
+async function clearOldBackup(
+  device: BlockDevice,
+  table: PartitionTable,
+  oldSize: number,
+  newSize: number,
+): Promise<void> {
   if (table.label !== "gpt") return;
   const { start, end } = backupRange(table);
   const taken = table.partitions.some(({ offset, size }) => offset < end && offset + size > start);
-  if (end <= oldSize && oldSize - end < table.sectorSize && !taken) await device.zero(start, end - start);
+  if (end > oldSize || oldSize - end >= table.sectorSize || taken) return;
+  const newEnd = newSize - (newSize % table.sectorSize);
+  const from = newSize < oldSize ? Math.max(start, newEnd) : start;
+  const to = newSize < oldSize ? end : Math.min(end, newEnd - (end - start));
+  if (from < to) await device.zero(from, to - from);
 }
 
 /** Bytes of the backup entry array and header. */

@@ -75,7 +75,9 @@ export class BlkbackQueue implements VcpuWork {
   #responses = 0;
   /** Alone on the disk: what came before it is done first, what comes after it waits. */
   #barrier: BlkifRequest | undefined;
-  #closing: (() => void) | undefined;
+  /** Above 0: nothing is taken. */
+  #held = 0;
+  #onDrained: (() => void) | undefined;
   /** Why the ring was stopped for good. */
   failure: Error | undefined;
   inFlight = 0;
@@ -99,6 +101,8 @@ export class BlkbackQueue implements VcpuWork {
     }
     this.#slot = this.#ring.newSlot();
     platform.events.listen(this.#port, () => {});
+    // A backend before this one may have ended between an answer and its notification.
+    if (this.#ring.resumed) this.#notify();
   }
 
   take(): number {
@@ -120,7 +124,7 @@ export class BlkbackQueue implements VcpuWork {
   }
 
   finalCheck(): boolean {
-    if (this.failure || this.#closing || this.#barrier) return false;
+    if (this.failure || this.#held > 0 || this.#barrier) return false;
     try {
       return this.#ring.finalCheckForRequests();
     } catch (error) {
@@ -129,22 +133,42 @@ export class BlkbackQueue implements VcpuWork {
     }
   }
 
+  /** Runs `task` while nothing of this ring is in flight; what comes meanwhile waits. */
+  async quiesced<T>(task: () => Promise<T>): Promise<T> {
+    await this.#drain();
+    try {
+      return await task();
+    } finally {
+      this.#held--;
+      this.#onWake();
+    }
+  }
+
   /** Waits for what is in flight, answers it, and lets ring, grants and event channel go. The device stays open. */
   async close(): Promise<void> {
-    if (this.inFlight > 0)
-      await new Promise<void>((resolve) => {
-        this.#closing = resolve;
-      });
-    this.#closing ??= () => {};
+    await this.#drain();
     this.publish();
     this.#platform.events.close(this.#port);
     this.grants.close();
     this.#mapping.unmap();
   }
 
+  /** Takes nothing more; resolves when nothing is in flight. */
+  async #drain(): Promise<void> {
+    this.#held++;
+    if (this.inFlight === 0) return;
+    const others = this.#onDrained;
+    await new Promise<void>((resolve) => {
+      this.#onDrained = () => {
+        others?.();
+        resolve();
+      };
+    });
+  }
+
   /** Requests that may be taken now. */
   #available(): number {
-    if (this.failure || this.#closing || this.#barrier) return 0;
+    if (this.failure || this.#held > 0 || this.#barrier) return 0;
     try {
       return this.#ring.available();
     } catch (error) {
@@ -245,8 +269,14 @@ export class BlkbackQueue implements VcpuWork {
     this.inFlight--;
     if (this.#barrier === request) this.#barrier = undefined;
     else if (this.#barrier && this.inFlight === 1) this.#run(this.#barrier);
-    if (this.inFlight === 0) this.#closing?.();
+    if (this.inFlight === 0 && this.#onDrained) this.#drained();
     this.#onWake();
+  }
+
+  #drained(): void {
+    const tell = this.#onDrained;
+    this.#onDrained = undefined;
+    tell?.();
   }
 
   #notify(): void {

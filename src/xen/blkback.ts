@@ -5,6 +5,7 @@
  * own state   frontend   does
  * 1           any        probe keys, 2
  * 2, 3        3 or 4     and physical-device is known: map ring, bind port, connect keys, 4
+ * 4           4          when the disk has another size: `sectors` and the same 4 again
  * 4, 2        5          let the ring go, 5
  * 4, 5, 2     6, gone    let the ring go, 6; back to 2 when the frontend starts again while online
  */
@@ -19,7 +20,7 @@ import {
 } from "./blkif/features.js";
 import { domainPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
 import { VDISK } from "./blkif/layout.js";
-import { Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
+import { announceAgain, Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
 import type { XenstoreClient } from "./xenstore/client.js";
 
 export interface VbdId {
@@ -66,6 +67,10 @@ interface Vbd {
   readonly dir: string;
   readonly frontendDir: string;
   connected: boolean;
+  /** The data plane lost its rings: serve it again, or why it cannot be. */
+  lost: { readonly reason: string | null } | undefined;
+  /** As the frontend was told. */
+  sectors: number;
   unwatch(): Promise<void>;
 }
 
@@ -101,6 +106,23 @@ export class Blkback {
     for (const vbd of this.#vbds.values()) await vbd.unwatch();
   }
 
+  /**
+   * The data plane lost the vbd's rings and can serve it again: offers itself anew, and takes up the rings of a frontend
+   * that stayed Connected where they are. With a `reason` it cannot: the vbd is closed.
+   */
+  lost(id: VbdId, reason: string | null): void {
+    const key = `${id.domid}/${id.devid}`;
+    const vbd = this.#vbds.get(key);
+    if (!vbd) return;
+    vbd.lost = { reason };
+    this.#events.schedule(key);
+  }
+
+  /** The disk behind a vbd has another size now: tells a connected frontend. */
+  resized(id: VbdId): void {
+    this.#events.schedule(`${id.domid}/${id.devid}`);
+  }
+
   async #reconcile(key: string): Promise<void> {
     const { store } = this.#options;
     const dir = `${this.#root}/${key}`;
@@ -128,7 +150,7 @@ export class Blkback {
     const [domid, devid] = key.split("/").map(Number) as [number, number];
     const token = `blkback-${key}`;
     const unwatch = await store.watch(`${frontendDir}/state`, token, () => this.#events.schedule(key));
-    const vbd: Vbd = { id: { domid, devid }, dir, frontendDir, connected: false, unwatch };
+    const vbd: Vbd = { id: { domid, devid }, dir, frontendDir, connected: false, lost: undefined, sectors: 0, unwatch };
     this.#vbds.set(key, vbd);
     return vbd;
   }
@@ -136,6 +158,7 @@ export class Blkback {
   async #follow(vbd: Vbd, own: XenbusState, frontend: XenbusState): Promise<void> {
     const { store } = this.#options;
     const S = XENBUS_STATE;
+    if (vbd.lost) return this.#recover(vbd, own);
     switch (own) {
       case S.Initialising:
         await this.#disconnect(vbd); // of a directory that was removed and made anew between two looks
@@ -143,6 +166,9 @@ export class Blkback {
       case S.InitWait:
       case S.Initialised:
         if (frontend === S.Initialised || frontend === S.Connected) return this.#connect(vbd);
+        break;
+      case S.Connected:
+        if (frontend === S.Connected) return this.#tellSize(vbd);
         break;
       case S.Closed:
         if (frontend === S.Initialising && (await store.readOrNull(`${vbd.dir}/online`)) === "1")
@@ -175,8 +201,28 @@ export class Blkback {
     const keys = await readFrontendKeys(read, this.#offers);
     await plane.connect(vbd.id, { ...keys, maxIndirectSegments: this.#offers.maxIndirectSegments });
     vbd.connected = true;
+    vbd.sectors = sectorsOf(facts);
     const cdrom = (await store.readOrNull(`${vbd.dir}/device-type`)) === "cdrom";
     await switchState(store, vbd.dir, XENBUS_STATE.Connected, connectKeys(facts, this.#offers, cdrom));
+  }
+
+  /** Linux calls it rebinding (allow_rebind): the frontend ignores the states before Connected, its rings are as they were. */
+  async #recover(vbd: Vbd, own: XenbusState): Promise<void> {
+    const { reason } = vbd.lost!;
+    vbd.lost = undefined;
+    const wasConnected = vbd.connected;
+    vbd.connected = false;
+    const { store, domid } = this.#options;
+    if (reason !== null) return deviceFatal(store, domainPath(domid), vbd.dir, reason, XENBUS_STATE.Closed);
+    if (wasConnected && own === XENBUS_STATE.Connected) return this.#offer(vbd);
+    this.#events.schedule(`${vbd.id.domid}/${vbd.id.devid}`); // whatever its state asks for now
+  }
+
+  async #tellSize(vbd: Vbd): Promise<void> {
+    const facts = this.#options.plane.facts(vbd.id);
+    if (!facts || !vbd.connected || sectorsOf(facts) === vbd.sectors) return;
+    vbd.sectors = sectorsOf(facts);
+    await announceAgain(this.#options.store, vbd.dir, XENBUS_STATE.Connected, { sectors: vbd.sectors });
   }
 
   async #disconnect(vbd: Vbd): Promise<void> {
@@ -202,11 +248,15 @@ function connectKeys(facts: DiskFacts, offers: BackendOffers, cdrom: boolean): R
       ? { "discard-granularity": facts.discardGranularity, "discard-alignment": 0, "discard-secure": 0 }
       : {}),
     "feature-persistent": offers.persistent ? 1 : 0,
-    sectors: Math.floor(facts.size / 512),
+    sectors: sectorsOf(facts),
     info: (facts.writable ? 0 : VDISK.READONLY) | (cdrom ? VDISK.CDROM : 0),
     "sector-size": facts.sectorSize,
     "physical-sector-size": facts.physicalSectorSize,
   };
+}
+
+function sectorsOf({ size }: DiskFacts): number {
+  return Math.floor(size / 512);
 }
 
 function isNumber(text: string): boolean {

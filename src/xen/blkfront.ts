@@ -28,6 +28,8 @@ export interface BlkfrontOptions {
   readonly wishes?: FrontendWishes;
   /** The disk can be used; runs before the frontend says Connected. */
   onConnected(devid: number, device: BlockDevice): Promise<void>;
+  /** The disk has another size; its `size` says so already. */
+  onResized?(devid: number): Promise<void>;
   /** The disk is going: its users must stop before this resolves. */
   onClosing(devid: number): Promise<void>;
   onError(message: string): void;
@@ -39,6 +41,8 @@ interface Vbd {
   readonly backendDir: string;
   rings: BlkfrontRings | undefined;
   device: BlockDevice | undefined;
+  /** As the device shows them: `sectors` follows the backend's. */
+  facts: FrontendFacts | undefined;
   unwatch(): Promise<void>;
 }
 
@@ -82,13 +86,18 @@ export class Blkfront {
     try {
       if (own === S.Initialising && (backend === S.InitWait || backend === S.Initialised)) await this.#offerRings(vbd);
       else if (own === S.Initialised && backend === S.Connected) await this.#connect(vbd);
+      else if (own === S.Connected && backend === S.Connected) await this.#followSize(vbd);
     } catch (error) {
       await deviceFatal(store, domainPath(this.#options.platform.domid), vbd.dir, (error as Error).message);
       this.#options.onError(`vbd ${key}: ${(error as Error).message}`);
       return;
     }
     if (backend === S.Closing && own !== S.Closed) await this.#close(vbd);
-    else if (backend === S.Closed || backend === S.Unknown) await this.#releaseRings(vbd);
+    else if (backend === S.Closed || backend === S.Unknown) {
+      await this.#releaseRings(vbd);
+      // A backend that closed without asking first; one that is gone may come back.
+      if (backend === S.Closed && own === S.Connected) await switchState(store, vbd.dir, S.Closed);
+    }
   }
 
   async #probe(key: string, dir: string): Promise<Vbd | undefined> {
@@ -96,7 +105,15 @@ export class Blkfront {
     const backendDir = await store.readOrNull(`${dir}/backend`);
     if (!backendDir) return undefined;
     const unwatch = await store.watch(`${backendDir}/state`, `blkfront-${key}`, () => this.#events.schedule(key));
-    const vbd: Vbd = { devid: Number(key), dir, backendDir, rings: undefined, device: undefined, unwatch };
+    const vbd: Vbd = {
+      devid: Number(key),
+      dir,
+      backendDir,
+      rings: undefined,
+      device: undefined,
+      facts: undefined,
+      unwatch,
+    };
     this.#vbds.set(key, vbd);
     return vbd;
   }
@@ -132,10 +149,21 @@ export class Blkfront {
     const canDiscard = (await number("feature-discard")) === 1;
     const read = (name: string) => store.readOrNull(`${vbd.backendDir}/${name}`);
     vbd.rings!.negotiate(await chooseFeatures(read, this.#wishes));
-    vbd.device = frontendDevice(vbd.devid, vbd.rings!, { ...facts, canDiscard });
+    vbd.facts = { ...facts, canDiscard };
+    vbd.device = frontendDevice(vbd.devid, vbd.rings!, vbd.facts);
     vbd.rings!.addTo(loop);
     await this.#options.onConnected(vbd.devid, vbd.device);
     await switchState(store, vbd.dir, XENBUS_STATE.Connected);
+  }
+
+  /** The backend says Connected again when its disk has another size. */
+  async #followSize({ devid, backendDir, device, facts }: Vbd): Promise<void> {
+    const sectors = Number((await this.#options.store.readOrNull(`${backendDir}/sectors`)) ?? Number.NaN);
+    if (!device || !facts || sectors === facts.sectors) return;
+    if (!Number.isSafeInteger(sectors * 512) || sectors <= 0)
+      return this.#options.onError(`vbd ${devid}: the backend's new size of ${sectors} sectors is none`);
+    facts.sectors = sectors;
+    await this.#options.onResized?.(devid);
   }
 
   /** Lets the users and the outstanding requests end. The rings are kept until the backend has let go of it. */
@@ -168,7 +196,8 @@ export class Blkfront {
 }
 
 export interface FrontendFacts {
-  readonly sectors: number;
+  /** Of 512 bytes; may change. */
+  sectors: number;
   readonly sectorSize: number;
   readonly info: number;
   readonly canDiscard: boolean;
@@ -178,7 +207,9 @@ export interface FrontendFacts {
 export function frontendDevice(devid: number, rings: BlkfrontRings, facts: FrontendFacts): BlockDevice {
   return defineDevice({
     label: `/dev/${vdevFromNumber(devid).name}`,
-    size: facts.sectors * 512,
+    get size() {
+      return facts.sectors * 512;
+    },
     blockSize: facts.sectorSize,
     writable: (facts.info & VDISK.READONLY) === 0,
     read: (offset, into) => rings.read(offset, into),

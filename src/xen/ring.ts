@@ -92,6 +92,8 @@ export class BackRing {
   readonly #response = new Int32Array(RESPONSE_WORDS);
   #reqCons: number;
   #rspProdPvt: number;
+  /** Whether another backend has answered on this ring before. */
+  readonly resumed: boolean;
 
   /** Throws `PROTOCOL` when the indices found cannot be true. */
   constructor(words: RingWords, stride: number) {
@@ -100,6 +102,7 @@ export class BackRing {
     this.size = ringSize(words.byteLength, stride);
     this.#rspProdPvt = words.load(RSP_PROD);
     this.#reqCons = this.#rspProdPvt;
+    this.resumed = this.#rspProdPvt !== 0;
     this.available();
   }
 

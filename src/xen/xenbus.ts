@@ -34,11 +34,31 @@ export async function switchState(
   });
 }
 
-/** Tells the other end why, as xenbus_dev_fatal does: `error/<path>/error` in the writer's home, then Closing. */
-export async function deviceFatal(store: XenstoreClient, home: string, dir: string, reason: string): Promise<void> {
+/** Writes `keys` and the state again that it has, so that the other end looks at them. Nothing when it has another by now. */
+export async function announceAgain(
+  store: XenstoreClient,
+  dir: string,
+  state: XenbusState,
+  keys: Readonly<Record<string, string | number>>,
+): Promise<void> {
+  await store.transaction(async (tx) => {
+    if ((await readState(store, dir, tx)) !== state) return;
+    for (const [key, value] of Object.entries(keys)) await store.write(`${dir}/${key}`, String(value), tx);
+    await store.write(`${dir}/state`, String(state), tx);
+  });
+}
+
+/** Tells the other end why, as xenbus_dev_fatal does: `error/<path>/error` in the writer's home, then Closing, or Closed when nothing is left to wait for. */
+export async function deviceFatal(
+  store: XenstoreClient,
+  home: string,
+  dir: string,
+  reason: string,
+  state: XenbusState = XENBUS_STATE.Closing,
+): Promise<void> {
   const path = `${home}/error/${dir.startsWith(`${home}/`) ? dir.slice(home.length + 1) : dir.slice(1)}/error`;
   await store.write(path, `22 ${reason}`).catch(() => {}); // a full or closed store must not hide the failure itself
-  await switchState(store, dir, XENBUS_STATE.Closing);
+  await switchState(store, dir, state);
 }
 
 /** Makes the watch token of each wait its own: several may wait for one node. */
