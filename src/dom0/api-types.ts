@@ -1,5 +1,6 @@
 /** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
 import type { FrontendRings } from "../xen/blkback.js";
+import type { FrontRingState } from "../xen/blkfront-queue.js";
 import type { DomainIdentity, VbdOptions } from "../xen/toolstack.js";
 import type { BackendStatistics } from "./backend-thread.js";
 import type { GuestPartition } from "./guest-disk.js";
@@ -62,6 +63,8 @@ export interface AttachedDevice {
   /** What the frontend published: protocol, and each ring's grant references and event channel; null while it is not connected. */
   readonly ring: FrontendRings | null;
   readonly statistics: BackendStatistics | null;
+  /** As the guest's driver sees them. */
+  readonly "frontend-rings": readonly FrontRingState[];
 }
 
 export interface DomainInfo {

@@ -9,7 +9,7 @@ import type { XvdPaths } from "../os/xvd-paths.js";
 import { type OpenDisk, openDiskStack } from "../stack/disk.js";
 import { resizeFile } from "../stack/resize-disk.js";
 import type { DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
-import { BlkbackQueue, totalStatistics, type VbdStatistics } from "../xen/blkback-queue.js";
+import { type BackRingState, BlkbackQueue, totalStatistics, type VbdStatistics } from "../xen/blkback-queue.js";
 import { ABIS } from "../xen/blkif/layout.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
@@ -46,6 +46,7 @@ export interface ResizeParams {
 export type BackendStatistics = VbdStatistics & {
   /** Why a ring was stopped for good. */
   readonly failure: string | null;
+  readonly rings: readonly BackRingState[];
 };
 
 interface Vbd {
@@ -55,6 +56,9 @@ interface Vbd {
   readonly facts: DiskFacts;
   queues: BlkbackQueue[];
 }
+
+/** How often it looks for kept mappings that nobody used. */
+const UNUSED_LOOK_MS = 10_000;
 
 const { dom0, vcpu, paths } = workerData as BackendThreadData;
 const platform = simulatedPlatform(dom0, vcpu);
@@ -121,7 +125,11 @@ const methods: RpcMethods = {
   statistics({ id }: { id: VbdId }): BackendStatistics | null {
     const queues = vbds.get(key(id))?.queues ?? [];
     if (queues.length === 0) return null;
-    return { ...totalStatistics(queues), failure: queues.find(({ failure }) => failure)?.failure?.message ?? null };
+    return {
+      ...totalStatistics(queues),
+      failure: queues.find(({ failure }) => failure)?.failure?.message ?? null,
+      rings: queues.map(({ state }) => state),
+    };
   },
 
   forget: ({ domid }: { domid: number }) => platform.forget(domid),
@@ -129,6 +137,10 @@ const methods: RpcMethods = {
 
 const rpc = new RpcServer(parentPort!, methods, (run) => loop.during(run));
 void loop.run();
+setInterval(() => {
+  const now = performance.now();
+  for (const { queues } of vbds.values()) for (const { grants } of queues) grants.dropUnused(now);
+}, UNUSED_LOOK_MS);
 
 async function disconnect(vbd: Vbd | undefined): Promise<void> {
   for (const queue of vbd?.queues.splice(0) ?? []) {

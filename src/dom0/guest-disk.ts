@@ -6,6 +6,7 @@
 import type { BlockDevice } from "../block/device.js";
 import { type NbdServer, serveNbd } from "../nbd/server.js";
 import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
+import type { FrontRingState } from "../xen/blkfront-queue.js";
 import { partitionNumbers, vdevFromNumber } from "../xen/blkif/vdev.js";
 
 export interface GuestDiskInfo {
@@ -16,6 +17,8 @@ export interface GuestDiskInfo {
   readonly partitions: readonly GuestPartition[];
   /** Clients that are connected now, over all sockets of the disk. */
   readonly connections: number;
+  /** Of its driver. */
+  readonly rings: readonly FrontRingState[];
 }
 
 export interface GuestPartition {
@@ -39,19 +42,27 @@ export class GuestDisk {
   readonly #maxPartitions: number;
   readonly #device: BlockDevice;
   readonly #dir: string;
+  readonly #rings: () => FrontRingState[];
   readonly #log: (message: string) => void;
   #whole: NbdServer | undefined;
   #nodes = new Map<number, OpenNode>();
   #rescan: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(devid: number, device: BlockDevice, dir: string, log: (message: string) => void) {
+  constructor(
+    devid: number,
+    device: BlockDevice,
+    dir: string,
+    rings: () => FrontRingState[],
+    log: (message: string) => void,
+  ) {
     const vdev = vdevFromNumber(devid);
     this.#name = vdev.name;
     this.#number = vdev.partition;
     this.#maxPartitions = partitionNumbers(vdev);
     this.#device = device;
     this.#dir = dir;
+    this.#rings = rings;
     this.#log = log;
   }
 
@@ -79,6 +90,7 @@ export class GuestDisk {
         (sum, node) => sum + node.server.connectionCount(),
         this.#whole?.connectionCount() ?? 0,
       ),
+      rings: this.#rings(),
     };
   }
 

@@ -34,7 +34,7 @@ const blkfront = new Blkfront({
   store,
   loop,
   async onConnected(devid, device) {
-    const disk = new GuestDisk(devid, device, data.socketDir, report);
+    const disk = new GuestDisk(devid, device, data.socketDir, () => blkfront.rings(devid), report);
     disks.set(devid, disk);
     await disk.open();
   },

@@ -410,6 +410,7 @@ export class Host {
       "kernel-device": null,
       ring: this.#pool.rings(id),
       statistics,
+      "frontend-rings": info?.rings ?? [],
     };
   }
 }

@@ -5,12 +5,14 @@
  */
 import { BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST, SEGMENTS_PER_INDIRECT_PAGE } from "./blkif/layout.js";
 import type { BlkifRequest, IndirectPages, MappedGrant } from "./blkif/request.js";
-import { type ForeignPages, PAGE_SIZE } from "./platform/platform.js";
+import { type ForeignPages, GNTST, PAGE_SIZE } from "./platform/platform.js";
 
 /** Kept mappings of a ring, as Linux has them: 32 requests of 32 segments and an indirect page each. */
 export const MAX_PERSISTENT_GRANTS = 1056;
 /** The part of them that is let go at once when there is no room. */
 const PURGE = Math.ceil(MAX_PERSISTENT_GRANTS * 0.05);
+/** Milliseconds after which one that nobody used is let go, as in Linux. */
+export const UNUSED_MS = 60_000;
 
 export interface RequestGrantsOptions {
   readonly frontendDomid: number;
@@ -27,6 +29,8 @@ export class RequestGrants implements IndirectPages {
   readonly #spare: MappedGrant[] = [];
   #uses = 0;
   #nextPurge = 0;
+  /** When the count of uses was what: the clock is not asked for every page. */
+  readonly #marks: { readonly time: number; readonly uses: number }[] = [];
 
   constructor(foreign: ForeignPages, options: RequestGrantsOptions) {
     this.#foreign = foreign;
@@ -43,18 +47,18 @@ export class RequestGrants implements IndirectPages {
     return this.#kept?.size ?? 0;
   }
 
-  /** Maps the pages of all segments: read-only for a WRITE, unless they are kept. All or nothing. */
-  map(request: BlkifRequest): boolean {
+  /** Maps the pages of all segments: read-only for a WRITE, unless they are kept. All, or none and the GNTST status that says why. */
+  map(request: BlkifRequest): number {
     for (let i = 0; i < request.segments; i++) {
       const grant = this.#take(request.gref[i]!, !request.isWrite);
-      if (!grant) {
+      if (typeof grant === "number") {
         this.unmap(request);
-        return false;
+        return grant;
       }
       request.grants[i] = grant;
       request.mapped = i + 1;
     }
-    return true;
+    return GNTST.okay;
   }
 
   unmap(request: BlkifRequest): void {
@@ -64,12 +68,22 @@ export class RequestGrants implements IndirectPages {
 
   readIndirectPage(gref: number, judge: (words: ArrayLike<number>) => boolean): boolean {
     const grant = this.#take(gref, false);
-    if (!grant) return false;
+    if (typeof grant === "number") return false;
     try {
       return judge(new Int32Array(grant.page.buffer, grant.page.byteOffset, PAGE_SIZE / 4));
     } finally {
       this.#release(grant);
     }
+  }
+
+  /** Lets go what was kept and has not been used for a minute. Called now and then; `now` in milliseconds. */
+  dropUnused(now: number): void {
+    const marks = this.#marks;
+    marks.push({ time: now, uses: this.#uses });
+    while (marks.length > 1 && marks[1]!.time <= now - UNUSED_MS) marks.shift();
+    if (marks[0]!.time > now - UNUSED_MS) return;
+    for (const grant of this.#kept?.values() ?? [])
+      if (grant.users === 0 && grant.lastUse <= marks[0]!.uses) this.#letGo(grant);
   }
 
   /** Lets the kept pages go. No request uses any. */
@@ -78,7 +92,8 @@ export class RequestGrants implements IndirectPages {
     this.#kept?.clear();
   }
 
-  #take(ref: number, writable: boolean): MappedGrant | undefined {
+  /** A negative GNTST status when it cannot be mapped. */
+  #take(ref: number, writable: boolean): MappedGrant | number {
     this.#uses++;
     const known = this.#kept?.get(ref);
     if (known) {
@@ -88,7 +103,7 @@ export class RequestGrants implements IndirectPages {
     }
     // A page that is kept serves reads and writes: the frontend grants all of them writable.
     const handle = this.#foreign.map(this.#domid, ref, writable || this.#kept !== undefined);
-    if (handle < 0) return undefined;
+    if (handle < 0) return handle;
     const page = this.#foreign.page(handle);
     const grant = this.#spare.pop() ?? { ref, handle, page, users: 0, lastUse: 0, kept: false };
     grant.ref = ref;
@@ -113,12 +128,14 @@ export class RequestGrants implements IndirectPages {
     if (this.#uses < this.#nextPurge) return false;
     const idle = [...this.#kept!.values()].filter((grant) => grant.users === 0);
     idle.sort((a, b) => a.lastUse - b.lastUse);
-    for (const grant of idle.slice(0, PURGE)) {
-      this.#kept!.delete(grant.ref);
-      this.#foreign.unmap(grant.handle);
-    }
+    for (const grant of idle.slice(0, PURGE)) this.#letGo(grant);
     // With all of them in use, looking again for every page would cost more than mapping it.
     if (idle.length < PURGE) this.#nextPurge = this.#uses + MAX_PERSISTENT_GRANTS;
     return idle.length > 0;
+  }
+
+  #letGo(grant: MappedGrant): void {
+    this.#kept!.delete(grant.ref);
+    this.#foreign.unmap(grant.handle);
   }
 }

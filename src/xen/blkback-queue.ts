@@ -9,8 +9,8 @@ import { isZero } from "../bytes/align.js";
 import { RequestGrants } from "./blkback-grants.js";
 import { BLKIF_OP, BLKIF_RSP, type BlkifAbi } from "./blkif/layout.js";
 import { BlkifRequest, type VbdLimits } from "./blkif/request.js";
-import type { MappedRing, XenPlatform } from "./platform/platform.js";
-import { BackRing } from "./ring.js";
+import { GNTST, type MappedRing, type XenPlatform } from "./platform/platform.js";
+import { BackRing, type BackRingIndices } from "./ring.js";
 import type { VcpuWork } from "./vcpu-loop.js";
 
 /** A pass takes requests up to this much data, then answers: the frontend works on the first answers while we go on. */
@@ -37,6 +37,8 @@ export interface VbdStatistics {
   wr_req: number;
   f_req: number;
   ds_req: number;
+  /** Requests refused because there were no more pages to map grants at. */
+  oo_req: number;
   rd_sect: number;
   wr_sect: number;
   /** Requests answered with an error. */
@@ -45,8 +47,18 @@ export interface VbdStatistics {
   lastError: string | null;
 }
 
+/** One ring as its backend sees it. */
+export interface BackRingState extends BackRingIndices {
+  readonly in_flight: number;
+  /** Batches of answers of which the frontend was told, and those of which it had not asked to be told. */
+  readonly notified: number;
+  readonly suppressed: number;
+  /** Grants that stay mapped. */
+  readonly persistent_grants: number;
+}
+
 export function newStatistics(): VbdStatistics {
-  return { rd_req: 0, wr_req: 0, f_req: 0, ds_req: 0, rd_sect: 0, wr_sect: 0, errors: 0, lastError: null };
+  return { rd_req: 0, wr_req: 0, f_req: 0, ds_req: 0, oo_req: 0, rd_sect: 0, wr_sect: 0, errors: 0, lastError: null };
 }
 
 /** Of all rings of a vbd. */
@@ -57,7 +69,7 @@ export function totalStatistics(queues: readonly BlkbackQueue[]): VbdStatistics 
   return total;
 }
 
-const COUNTERS = ["rd_req", "wr_req", "f_req", "ds_req", "rd_sect", "wr_sect", "errors"] as const;
+const COUNTERS = ["rd_req", "wr_req", "f_req", "ds_req", "oo_req", "rd_sect", "wr_sect", "errors"] as const;
 
 export class BlkbackQueue implements VcpuWork {
   readonly statistics = newStatistics();
@@ -73,6 +85,8 @@ export class BlkbackQueue implements VcpuWork {
   readonly #slot: Int32Array;
   readonly #idleRequests: BlkifRequest[] = [];
   #responses = 0;
+  #notified = 0;
+  #suppressed = 0;
   /** Alone on the disk: what came before it is done first, what comes after it waits. */
   #barrier: BlkifRequest | undefined;
   /** Above 0: nothing is taken. */
@@ -105,6 +119,17 @@ export class BlkbackQueue implements VcpuWork {
     if (this.#ring.resumed) this.#notify();
   }
 
+  /** At any time, also while it closes and after. */
+  get state(): BackRingState {
+    return {
+      ...this.#ring.indices,
+      in_flight: this.inFlight,
+      notified: this.#notified,
+      suppressed: this.#suppressed,
+      persistent_grants: this.grants.kept,
+    };
+  }
+
   take(): number {
     const count = this.#available();
     let taken = 0;
@@ -121,6 +146,7 @@ export class BlkbackQueue implements VcpuWork {
     if (this.#responses === 0) return;
     this.#responses = 0;
     if (this.#ring.push()) this.#notify();
+    else this.#suppressed++;
   }
 
   finalCheck(): boolean {
@@ -179,7 +205,7 @@ export class BlkbackQueue implements VcpuWork {
 
   #start(request: BlkifRequest): void {
     let status = request.parse(this.#slot, this.#abi, this.#limits, this.grants);
-    if (status === BLKIF_RSP.OKAY && !this.grants.map(request)) status = BLKIF_RSP.ERROR;
+    if (status === BLKIF_RSP.OKAY) status = this.#map(request);
     this.inFlight++;
     if (status !== BLKIF_RSP.OKAY) this.#finish(request, status);
     else if (request.operation !== BLKIF_OP.WRITE_BARRIER) this.#run(request);
@@ -187,6 +213,12 @@ export class BlkbackQueue implements VcpuWork {
       this.#barrier = request;
       if (this.inFlight === 1) this.#run(request);
     }
+  }
+
+  #map(request: BlkifRequest): number {
+    const status = this.grants.map(request);
+    if (status === GNTST.no_space) this.statistics.oo_req++;
+    return status === GNTST.okay ? BLKIF_RSP.OKAY : BLKIF_RSP.ERROR;
   }
 
   #run(request: BlkifRequest): void {
@@ -280,6 +312,7 @@ export class BlkbackQueue implements VcpuWork {
   }
 
   #notify(): void {
+    this.#notified++;
     try {
       this.#platform.events.notify(this.#port);
     } catch {

@@ -19,7 +19,7 @@ import {
 } from "./blkif/layout.js";
 import { type OwnPages, PAGE_SIZE, type XenPlatform } from "./platform/platform.js";
 import { RingWords } from "./platform/ring-words.js";
-import { FrontRing } from "./ring.js";
+import { FrontRing, type FrontRingIndices } from "./ring.js";
 import type { VcpuWork } from "./vcpu-loop.js";
 
 /** What a frontend and its backend both can; until they agreed, what every backend can. */
@@ -29,6 +29,16 @@ export interface RingFeatures {
   readonly persistent: boolean;
   /** How to ask for a flush; undefined: the backend keeps nothing back. */
   readonly flush: typeof BLKIF_OP.FLUSH_DISKCACHE | typeof BLKIF_OP.WRITE_BARRIER | undefined;
+}
+
+/** One ring as its frontend sees it. */
+export interface FrontRingState extends FrontRingIndices {
+  readonly in_flight: number;
+  /** Requests that wait for a slot or for pages. */
+  readonly waiting: number;
+  /** Batches of requests of which the backend was told, and those of which it had not asked to be told. */
+  readonly notified: number;
+  readonly suppressed: number;
 }
 
 export const PLAIN_RING: RingFeatures = {
@@ -78,6 +88,8 @@ export class BlkfrontQueue implements VcpuWork {
   #features = PLAIN_RING;
   #waiting: Request[] = [];
   #pushScheduled = false;
+  #notified = 0;
+  #suppressed = 0;
   #onIdle: (() => void) | undefined;
   /** Why the device was disabled. */
   failure: DiskError | undefined;
@@ -108,6 +120,16 @@ export class BlkfrontQueue implements VcpuWork {
     this.#features = features;
   }
 
+  get state(): FrontRingState {
+    return {
+      ...this.#ring.indices,
+      in_flight: this.inFlight,
+      waiting: this.#waiting.length,
+      notified: this.#notified,
+      suppressed: this.#suppressed,
+    };
+  }
+
   read(offset: number, into: Uint8Array): Promise<void> {
     return this.#submit(BLKIF_OP.READ, offset, into.length, into);
   }
@@ -133,7 +155,12 @@ export class BlkfrontQueue implements VcpuWork {
   publish(): void {
     if (!this.#pushScheduled) return;
     this.#pushScheduled = false;
-    if (this.#ring.push() && !this.failure) this.#platform.events.notify(this.eventChannel);
+    if (!this.#ring.push() || this.failure) {
+      this.#suppressed++;
+      return;
+    }
+    this.#notified++;
+    this.#platform.events.notify(this.eventChannel);
   }
 
   finalCheck(): boolean {

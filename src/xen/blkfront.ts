@@ -3,6 +3,7 @@
  * toolstack put below `device/vbd`, offers rings, and turns a connected one into a block device.
  */
 import { type BlockDevice, defineDevice } from "../block/device.js";
+import type { FrontRingState } from "./blkfront-queue.js";
 import { BlkfrontRings } from "./blkfront-rings.js";
 import {
   chooseFeatures,
@@ -68,6 +69,11 @@ export class Blkfront {
       const devid = path.slice(this.#root.length + 1).split("/")[0];
       if (devid && /^\d+$/.test(devid)) this.#events.schedule(devid);
     });
+  }
+
+  /** The rings of a vbd; none while it has not offered any. */
+  rings(devid: number): FrontRingState[] {
+    return this.#vbds.get(String(devid))?.rings?.queues.map(({ state }) => state) ?? [];
   }
 
   async #reconcile(key: string): Promise<void> {

@@ -24,6 +24,22 @@ export function ringSize(bytes: number, stride: number): number {
   return 2 ** Math.floor(Math.log2((bytes - 64) / stride));
 }
 
+/** Where a frontend is on its ring, in the names of ring.h. */
+export interface FrontRingIndices {
+  /** Slots. */
+  readonly size: number;
+  readonly req_prod: number;
+  readonly rsp_cons: number;
+}
+
+/** Where a backend is. `req_prod` is the frontend's, as it was seen last. */
+export interface BackRingIndices {
+  readonly size: number;
+  readonly req_prod: number;
+  readonly req_cons: number;
+  readonly rsp_prod: number;
+}
+
 /** The frontend's half. The frontend alone initialises the ring. */
 export class FrontRing {
   readonly size: number;
@@ -45,6 +61,11 @@ export class FrontRing {
   /** Slots that may still be written. */
   get free(): number {
     return this.size - ((this.#reqProdPvt - this.#rspCons) >>> 0);
+  }
+
+  /** Without a look at the shared memory. */
+  get indices(): FrontRingIndices {
+    return { size: this.size, req_prod: this.#reqProdPvt, rsp_cons: this.#rspCons };
   }
 
   /** Writes a request into the next slot; the backend sees it after `push`. The caller checks `free`. */
@@ -92,6 +113,7 @@ export class BackRing {
   readonly #response = new Int32Array(RESPONSE_WORDS);
   #reqCons: number;
   #rspProdPvt: number;
+  #reqProdSeen = 0;
   /** Whether another backend has answered on this ring before. */
   readonly resumed: boolean;
 
@@ -106,6 +128,11 @@ export class BackRing {
     this.available();
   }
 
+  /** Without a look at the shared memory: also after the ring was let go. */
+  get indices(): BackRingIndices {
+    return { size: this.size, req_prod: this.#reqProdSeen, req_cons: this.#reqCons, rsp_prod: this.#rspProdPvt };
+  }
+
   /** Memory for one slot, as long as `take` copies. */
   newSlot(): Int32Array {
     return new Int32Array(this.#slotWords);
@@ -117,6 +144,7 @@ export class BackRing {
    */
   available(): number {
     const reqProd = this.#words.load(REQ_PROD);
+    this.#reqProdSeen = reqProd;
     const ahead = (reqProd - this.#rspProdPvt) >>> 0;
     if (ahead > this.size)
       throw new DiskError(

@@ -81,7 +81,9 @@ test("under a load of writes, killed again and again", async () => {
   await client.flush();
   const file = readFileSync(disk);
   for (let block = 0; block < BLOCKS; block++)
-    expect([block, file.subarray(block * BLOCK, (block + 1) * BLOCK).every((byte) => byte === version[block])]).toEqual([block, true]);
+    expect([block, file.subarray(block * BLOCK, (block + 1) * BLOCK).every((byte) => byte === version[block])]).toEqual(
+      [block, true],
+    );
   expect(states.filter((state) => state.startsWith("frontend")).every((state) => state === "frontend 4")).toBe(true);
   expect(states).toContain("backend 2");
   expect(errors.filter((error) => error.includes("is started again"))).toHaveLength(6);
@@ -129,7 +131,9 @@ test("a thread that ends five times within a minute is given up, its vbds are Cl
   for (let kill = 0; kill < 4; kill++) {
     const reconnects = states.filter((state) => state === "backend 2").length;
     await host.crashBackend("xvda", "hopeless");
-    await until(() => states.filter((state) => state === "backend 2").length > reconnects && states.at(-1) === "backend 4");
+    await until(
+      () => states.filter((state) => state === "backend 2").length > reconnects && states.at(-1) === "backend 4",
+    );
     await client.read(0, new Uint8Array(512));
     now += 10_000;
   }
@@ -137,7 +141,9 @@ test("a thread that ends five times within a minute is given up, its vbds are Cl
   await host.crashBackend("xvda", "hopeless");
   await reading.catch(() => {}); // answered before, or failed after
   await until(async () => (await store.read(backend)) === "6" && (await store.read(frontend)) === "6");
-  expect(await store.read(`/local/domain/0/error/backend/vbd/${domid}/51712/error`)).toMatch(/ended 5 times within a minute/);
+  expect(await store.read(`/local/domain/0/error/backend/vbd/${domid}/51712/error`)).toMatch(
+    /ended 5 times within a minute/,
+  );
   await client.close();
   await host.detach("xvda", { domain: "hopeless" });
   const disk = createRawDisk(dir, "next.dsk", 1 << 20);

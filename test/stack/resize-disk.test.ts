@@ -132,3 +132,14 @@ describe("a disk with a GPT", () => {
     });
   });
 });
+
+test.each([512, 1024, 16 * 512, 33 * 512, 34 * 512])(
+  "larger, then smaller by %i bytes, less than the backup GPT: the new backup lies over the old one and is whole",
+  async (change) => {
+    const path = await partitionedFile(dir, `near${change}.dsk`, 4 * MIB, [MIB]);
+    await resize(path, 4 * MIB + change);
+    expect(await table(path)).toMatchObject({ problems: [] });
+    await resize(path, 4 * MIB, { shrink: true });
+    expect(await table(path)).toMatchObject({ problems: [] });
+  },
+);
