@@ -1,5 +1,6 @@
 /** The bodies of control requests, checked: they come from a socket. */
 import { DiskError } from "../errors.js";
+import { BACKEND_OFFERS } from "../xen/blkif/features.js";
 import type { VbdOptions } from "../xen/toolstack.js";
 import { MAX_MEMORY, MAX_VCPUS } from "../xen/xl/config.js";
 import type { AttachRequest, CreateDomainRequest, DomainConfig, ResizeRequest } from "./api-types.js";
@@ -8,6 +9,8 @@ export type Body = Readonly<Record<string, unknown>>;
 
 /** More than a domain has device numbers for in practice. */
 const MAX_DISKS = 4096;
+/** What may be asked for; a backend offers fewer. */
+const MAX_QUEUES = 64;
 
 export function attachRequest(body: Body): AttachRequest {
   const { access = "rw" } = body;
@@ -67,6 +70,8 @@ function vbdOptions(body: Body, key: string): VbdOptions {
     ...optional(options, "discard", flag),
     ...optional(options, "directIoSafe", flag),
     ...optional(options, "trusted", flag),
+    ...optional(options, "queues", count(MAX_QUEUES)),
+    ...optional(options, "ringPageOrder", whole(0, BACKEND_OFFERS.maxRingPageOrder)),
     ...optional(options, "rawGiven", flag),
   };
 }
@@ -88,10 +93,14 @@ function flag(body: Body, key: string): boolean {
 }
 
 function count(most: number): (body: Body, key: string) => number {
+  return whole(1, most);
+}
+
+function whole(least: number, most: number): (body: Body, key: string) => number {
   return (body, key) => {
     const value = body[key];
-    if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > most)
-      throw wrong(key, value, `a whole number 1..${most}`);
+    if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > most)
+      throw wrong(key, value, `a whole number ${least}..${most}`);
     return value as number;
   };
 }

@@ -29,6 +29,8 @@ export interface RingFeatures {
   readonly persistent: boolean;
   /** How to ask for a flush; undefined: the backend keeps nothing back. */
   readonly flush: typeof BLKIF_OP.FLUSH_DISKCACHE | typeof BLKIF_OP.WRITE_BARRIER | undefined;
+  /** False: no page that the backend may map ever holds more than the data of the request at hand (XSA-403). Default true. */
+  readonly trusted?: boolean;
 }
 
 /** One ring as its frontend sees it. */
@@ -310,11 +312,15 @@ export class BlkfrontQueue implements VcpuWork {
   /** Revokes the grants, and copies what was read only after that: from then on the backend cannot change it. */
   #takeBack(pages: RequestPages, request: Request, status: number): void {
     if (!this.#features.persistent) this.#revoke(pages, Math.ceil(request.length / PAGE_SIZE));
-    this.#pages!.give(pages);
     const { code, buffer } = request.operation;
-    if (code !== BLKIF_OP.READ || status !== BLKIF_RSP.OKAY) return;
     const { data } = pages;
-    buffer!.set(request.length === data.length ? data : data.subarray(0, request.length), request.from);
+    if (code === BLKIF_OP.READ && status === BLKIF_RSP.OKAY)
+      buffer!.set(request.length === data.length ? data : data.subarray(0, request.length), request.from);
+    if (this.#features.trusted === false) {
+      data.fill(0, 0, request.length);
+      pages.indirect?.fill(0);
+    }
+    this.#pages!.give(pages);
   }
 
   #revoke(pages: RequestPages, segments: number): void {

@@ -12,6 +12,7 @@ import {
   FRONTEND_WISHES,
   type FrontendWishes,
   frontendKeys,
+  readWishes,
 } from "./blkif/features.js";
 import { domainPath, XENBUS_STATE } from "./blkif/keys.js";
 import { ABIS, VDISK } from "./blkif/layout.js";
@@ -25,7 +26,7 @@ export interface BlkfrontOptions {
   readonly platform: XenPlatform;
   readonly store: XenstoreClient;
   readonly loop: VcpuLoop;
-  /** What it takes of a backend's offers. Default: as Linux's blkfront on one vcpu. */
+  /** What it takes of a backend's offers. Default: as Linux's blkfront, and what the vbd's own keys say. */
   readonly wishes?: FrontendWishes;
   /** The disk can be used; runs before the frontend says Connected. */
   onConnected(devid: number, device: BlockDevice): Promise<void>;
@@ -40,6 +41,7 @@ interface Vbd {
   readonly devid: number;
   readonly dir: string;
   readonly backendDir: string;
+  wishes: FrontendWishes;
   rings: BlkfrontRings | undefined;
   device: BlockDevice | undefined;
   /** As the device shows them: `sectors` follows the backend's. */
@@ -49,14 +51,12 @@ interface Vbd {
 
 export class Blkfront {
   readonly #options: BlkfrontOptions;
-  readonly #wishes: FrontendWishes;
   readonly #root: string;
   readonly #vbds = new Map<string, Vbd>();
   readonly #events: Coalescer;
 
   constructor(options: BlkfrontOptions) {
     this.#options = options;
-    this.#wishes = options.wishes ?? FRONTEND_WISHES;
     this.#root = `${domainPath(options.platform.domid)}/device/vbd`;
     this.#events = new Coalescer(
       (key) => this.#reconcile(key),
@@ -115,6 +115,7 @@ export class Blkfront {
       devid: Number(key),
       dir,
       backendDir,
+      wishes: FRONTEND_WISHES,
       rings: undefined,
       device: undefined,
       facts: undefined,
@@ -127,13 +128,24 @@ export class Blkfront {
   async #offerRings(vbd: Vbd): Promise<void> {
     const { platform, store } = this.#options;
     const backend = Number(await store.read(`${vbd.dir}/backend-id`));
-    const wishes = this.#wishes;
+    const wishes = await this.#wishesFor(vbd);
+    vbd.wishes = wishes;
     const abi = ABIS[wishes.protocol]!;
     const read = (name: string) => store.readOrNull(`${vbd.backendDir}/${name}`);
     const rings = new BlkfrontRings(platform, backend, { ...(await chooseRings(read, wishes)), abi });
     vbd.rings = rings;
     const keys = frontendKeys({ protocol: wishes.protocol, persistent: wishes.persistent, rings: rings.queues });
     await switchState(store, vbd.dir, XENBUS_STATE.Initialised, keys, FRONTEND_RING_KEY);
+  }
+
+  async #wishesFor({ dir }: Vbd): Promise<FrontendWishes> {
+    const { wishes, store, platform } = this.#options;
+    if (wishes) return wishes;
+    const cpus = `${domainPath(platform.domid)}/cpu`;
+    const names = (await store.readOrNull(cpus)) === null ? [] : await store.directory(cpus);
+    const online = await Promise.all(names.map((name) => store.readOrNull(`${cpus}/${name}/availability`)));
+    const vcpus = Math.max(1, online.filter((availability) => availability === "online").length);
+    return readWishes((name) => store.readOrNull(`${dir}/${name}`), vcpus);
   }
 
   async #connect(vbd: Vbd): Promise<void> {
@@ -154,7 +166,8 @@ export class Blkfront {
       );
     const canDiscard = (await number("feature-discard")) === 1;
     const read = (name: string) => store.readOrNull(`${vbd.backendDir}/${name}`);
-    vbd.rings!.negotiate(await chooseFeatures(read, this.#wishes));
+    const trusted = (await store.readOrNull(`${vbd.dir}/trusted`)) !== "0";
+    vbd.rings!.negotiate({ ...(await chooseFeatures(read, vbd.wishes)), trusted });
     vbd.facts = { ...facts, canDiscard };
     vbd.device = frontendDevice(vbd.devid, vbd.rings!, vbd.facts);
     vbd.rings!.addTo(loop);

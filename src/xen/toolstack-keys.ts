@@ -1,7 +1,7 @@
 /** What libxl writes into a new domain's home and the two directories of a new vbd, from their configuration. Everything else is the drivers' to write. */
 
 import type { VbdId } from "./blkback.js";
-import { backendPath, frontendPath, XENBUS_STATE } from "./blkif/keys.js";
+import { backendPath, frontendPath, WISH_KEYS, XENBUS_STATE } from "./blkif/keys.js";
 import type { DomainFacts, VbdSpec } from "./toolstack.js";
 
 export type StoreKeys = Readonly<Record<string, string | number>>;
@@ -42,7 +42,7 @@ export function backendKeys(id: VbdId, spec: VbdSpec): StoreKeys {
 
 /** Frontend's directory. `protocol` is written beforehand for drivers too old to do it. */
 export function frontendKeys(id: VbdId, spec: VbdSpec): StoreKeys {
-  const { cdrom, trusted = true } = spec.options ?? {};
+  const { cdrom, trusted = true, queues, ringPageOrder } = spec.options ?? {};
   return {
     backend: backendPath(0, id.domid, id.devid),
     "backend-id": 0,
@@ -50,6 +50,8 @@ export function frontendKeys(id: VbdId, spec: VbdSpec): StoreKeys {
     "device-type": cdrom ? "cdrom" : "disk",
     trusted: trusted ? 1 : 0,
     protocol: "x86_64-abi",
+    ...(queues === undefined ? {} : { [WISH_KEYS.queues]: queues }),
+    ...(ringPageOrder === undefined ? {} : { [WISH_KEYS.ringPageOrder]: ringPageOrder }),
     state: XENBUS_STATE.Initialising,
   };
 }

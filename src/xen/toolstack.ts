@@ -32,6 +32,9 @@ export interface VbdOptions {
   readonly directIoSafe?: boolean;
   /** False: the frontend is to trust the backend with nothing but the data (XSA-403). */
   readonly trusted?: boolean;
+  /** Rings that the frontend is to ask for, and pages of each as a power of two; default: the frontend's own. */
+  readonly queues?: number;
+  readonly ringPageOrder?: number;
   /** The user said that the file is raw, whatever it is called. */
   readonly rawGiven?: boolean;
 }

@@ -8,7 +8,7 @@ import type { BackendOffers, FrontendWishes } from "#src/xen/blkif/features.js";
 import { backendPath, frontendPath } from "#src/xen/blkif/keys.js";
 import { ABIS } from "#src/xen/blkif/layout.js";
 import { parseVdev } from "#src/xen/blkif/vdev.js";
-import { type DiskScript, Toolstack } from "#src/xen/toolstack.js";
+import { type DiskScript, Toolstack, type VbdOptions } from "#src/xen/toolstack.js";
 import { VcpuLoop } from "#src/xen/vcpu-loop.js";
 import { XenstoreClient } from "#src/xen/xenstore/client.js";
 import { Xenstored } from "#src/xen/xenstore/server.js";
@@ -100,7 +100,7 @@ export async function splitHost(size = 4 << 20) {
       return blkfront;
     },
     next: () => new Promise<BlockDevice>((resolve) => waiting.push(resolve)),
-    attach: () => toolstack.attach(1, { vdev: VDEV, target: "disk", writable: true }),
+    attach: (options: VbdOptions = {}) => toolstack.attach(1, { vdev: VDEV, target: "disk", writable: true, options }),
     detach: () => toolstack.detach({ domid: 1, devid: VDEV.number }, "xvda"),
     /** All keys of a directory but those of the toolstack. */
     keys: async (dir: string, names: readonly string[]) =>

@@ -1,5 +1,6 @@
 /** `xvd attach`: a disk becomes /dev/xvdX of a domain; success means that both ends of the driver are Connected. */
 import { type Command, Option } from "commander";
+import type { AttachRequest } from "../../dom0/api-types.js";
 import { DiskError } from "../../errors.js";
 import { canonicalPath, pathExists } from "../../os/paths.js";
 import { parseDiskName } from "../../stack/disk-name.js";
@@ -11,6 +12,8 @@ interface AttachOptions {
   readonly vdev?: string;
   readonly access: "rw" | "ro";
   readonly kernel: "auto" | "always" | "never";
+  readonly queues?: number;
+  readonly ringOrder?: number;
   readonly json?: boolean;
 }
 
@@ -25,6 +28,12 @@ export default function define(command: Command): void {
         .choices(["auto", "always", "never"])
         .default("auto"),
     )
+    .option(
+      "--queues <n>",
+      "rings that the guest's driver asks for (default: one for each vcpu)",
+      whole("queues", 1, 64),
+    )
+    .option("--ring-order <k>", "pages of each ring as a power of two, 0 to 4 (default: 0)", whole("ring order", 0, 4))
     .addHelpText(
       "after",
       "\nThe device is used as dom:NAME/xvdX in every command, and by NBD clients at the socket it prints.",
@@ -40,6 +49,7 @@ export default function define(command: Command): void {
         access: options.access,
         ...(options.domain === undefined ? {} : { domain: options.domain }),
         ...(options.vdev === undefined ? {} : { vdev: options.vdev.replace(/^\/dev\//, "") }),
+        ...ringOptions(options),
       });
       const hidden = device["hidden-bytes"];
       if (hidden > 0)
@@ -48,6 +58,21 @@ export default function define(command: Command): void {
         );
       printResult(options.json, device, () => [...deviceLines(device), `socket ${device.socket}`]);
     });
+}
+
+function ringOptions({ queues, ringOrder }: AttachOptions): Pick<AttachRequest, "options"> {
+  if (queues === undefined && ringOrder === undefined) return {};
+  const order = ringOrder === undefined ? {} : { ringPageOrder: ringOrder };
+  return { options: { ...(queues === undefined ? {} : { queues }), ...order } };
+}
+
+function whole(what: string, least: number, most: number): (text: string) => number {
+  return (text) => {
+    if (/^\d{1,4}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
+    throw new DiskError("UNSUPPORTED", `Cannot attach: ${what} is ${JSON.stringify(text)}, allowed ${least}..${most}`, {
+      details: { usage: true },
+    });
+  };
 }
 
 /** The daemon works in another folder, and a file has one name for it: links are followed. Other disks keep the name they have. */

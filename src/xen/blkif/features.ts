@@ -2,6 +2,7 @@
  * What the halves of a vbd tell each other of their rings, in the names of blkif.h: the backend's offers, the frontend's choice.
  * Encoded and decoded here; a key that is missing means what it meant before there was such a key.
  */
+import { WISH_KEYS } from "./keys.js";
 import {
   ABIS,
   BLKIF_MAX_SEGMENTS_PER_REQUEST,
@@ -47,6 +48,13 @@ export const FRONTEND_WISHES: FrontendWishes = {
   persistent: true,
   protocol: "x86_64-abi",
 };
+
+/** The frontend's own directory may say more (`WISH_KEYS`); without a word on queues there is one for each vcpu, as in Linux. */
+export async function readWishes(read: ReadKey, vcpus: number): Promise<FrontendWishes> {
+  const queues = await offered(read, WISH_KEYS.queues, vcpus);
+  const order = await offered(read, WISH_KEYS.ringPageOrder, FRONTEND_WISHES.maxRingPageOrder);
+  return { ...FRONTEND_WISHES, maxQueues: Math.max(1, queues), maxRingPageOrder: order };
+}
 
 /** One ring as the frontend published it. */
 export interface RingKeys {

@@ -35,3 +35,6 @@ export function backendPath(backendDomid: number, frontendDomid: number, devid: 
 export function libxlPath(frontendDomid: number, devid: number): string {
   return `/libxl/${frontendDomid}/device/vbd/${devid}`;
 }
+
+/** Keys of a frontend's directory that are ours and not Xen's: what its driver is to ask for, beside the defaults. */
+export const WISH_KEYS = { queues: "xvdkit-queues", ringPageOrder: "xvdkit-ring-page-order" } as const;
