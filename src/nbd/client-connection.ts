@@ -2,11 +2,12 @@
 import { connect, type Socket } from "node:net";
 import { DiskError, fromErrno } from "../errors.js";
 import { type Agreement, type Channel, negotiate } from "./client-handshake.js";
-import { CMD, REQUEST_MAGIC } from "./codes.js";
+import { type ClientTls, encryptClientSide } from "./client-tls.js";
+import { CMD, CMD_FLAG, EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC } from "./codes.js";
 import { fromNbdErrno } from "./errno.js";
-import { REQUEST } from "./layout.js";
+import { EXTENDED_REQUEST, REQUEST } from "./layout.js";
 import { Outbox } from "./outbox.js";
-import { PendingRequest, ReplyParser } from "./reply-parser.js";
+import { type PendingRequest, ReplyParser } from "./reply-parser.js";
 import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
 import type { NbdAddress } from "./uri.js";
 
@@ -17,10 +18,19 @@ export interface ConnectionOptions {
   readonly silenceMs: number;
 }
 
-interface Waiting {
+/** A request, and who waits for its reply. */
+export interface Waiting {
   readonly request: PendingRequest;
   readonly resolve: (request: PendingRequest) => void;
   readonly reject: (error: Error) => void;
+}
+
+/** Where a connection goes. */
+export interface ServerAddress extends Pick<NbdAddress, "target" | "exportName"> {
+  /** Present: it is encrypted. */
+  readonly tls: ClientTls | undefined;
+  /** Names the server in errors. */
+  readonly label: string;
 }
 
 const { fields } = REQUEST;
@@ -38,46 +48,47 @@ const VERBS: Record<number, string> = {
 };
 
 export class ClientConnection {
-  readonly #socket: Socket;
+  readonly #plain: Socket;
+  /** What the protocol is spoken on: the plain socket, or the encrypted one over it. */
+  #stream: Socket;
   readonly #label: string;
   readonly #outbox: Outbox;
   readonly #waiting = new Map<number, Waiting>();
   /** Who takes the bytes that come in: the handshake, then the parser. */
   #receive: (bytes: Buffer) => void = () => {};
   #onLost: (error: DiskError) => void = () => {};
+  #whenLost: (error: DiskError, unanswered: readonly Waiting[]) => void = (error, unanswered) => {
+    for (const { reject } of unanswered) reject(error);
+  };
   #cookie = 0;
+  #answered = 0;
   #lost: DiskError | undefined;
   #closing = false;
   #agreement!: Agreement;
   readonly #closed: Promise<void>;
 
-  /** Connects and agrees on the export; the connection is closed when that fails. `label` names the server in errors. */
-  static async open(address: NbdAddress, label: string, options: ConnectionOptions): Promise<ClientConnection> {
-    const connection = new ClientConnection(address, label, options.timeoutMs);
+  /** Connects and agrees on the export; the connection is closed when that fails. */
+  static async open(address: ServerAddress, options: ConnectionOptions): Promise<ClientConnection> {
+    const connection = new ClientConnection(address, options.timeoutMs);
     try {
-      const { channel, rest } = connection.#channel();
-      connection.#agreement = await negotiate(channel, address.exportName, label);
+      const { channel, rest } = connection.#channel(address.tls, options.timeoutMs);
+      connection.#agreement = await negotiate(channel, address.exportName, address.label);
       connection.#begin(rest(), options.silenceMs);
       return connection;
     } catch (error) {
-      connection.#socket.end(() => connection.#socket.destroy()); // an ABORT may still have to leave
+      connection.#stream.end(() => connection.#destroy()); // an ABORT may still have to leave
       throw error;
     }
   }
 
-  private constructor(address: NbdAddress, label: string, timeoutMs: number) {
+  private constructor({ target, tls, label }: ServerAddress, timeoutMs: number) {
     this.#label = label;
-    const onread = {
-      buffer: Buffer.allocUnsafeSlow(READ_BUFFER),
-      callback: (size: number, bytes: Uint8Array) => this.#read(bytes as Buffer, size),
-    };
-    const socket = connect({ ...address.target, onread });
-    this.#socket = socket;
+    const socket = connect(tls ? target : { ...target, onread: this.#intoOneBuffer() });
+    this.#plain = this.#stream = socket;
+    if (tls) socket.on("data", this.#onData);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    socket.setTimeout(timeoutMs);
-    socket.on("timeout", () => this.#silent(timeoutMs));
-    socket.on("error", (error) => this.#lose(fromErrno(`use ${label}`, error)));
+    this.#watch(socket, timeoutMs);
     this.#closed = new Promise((resolve) => {
       socket.on("close", () => {
         this.#lose(new DiskError("IO", `Cannot use ${label}: the server closed the connection`));
@@ -86,10 +97,31 @@ export class ClientConnection {
     });
     // Requests that are made in one go leave in one write.
     this.#outbox = new Outbox(
-      (parts, sent) => sendParts(socket, parts, sent),
+      (parts, sent) => sendParts(this.#stream, parts, sent),
       queueMicrotask,
       () => {},
     );
+  }
+
+  /** No allocation for what comes in. */
+  #intoOneBuffer() {
+    return {
+      buffer: Buffer.allocUnsafeSlow(READ_BUFFER),
+      callback: (size: number, bytes: Uint8Array) => this.#read((bytes as Buffer).subarray(0, size)),
+    };
+  }
+
+  readonly #onData = (bytes: Buffer) => void this.#read(bytes);
+
+  #watch(stream: Socket, timeoutMs: number): void {
+    stream.setTimeout(timeoutMs);
+    stream.on("timeout", () => this.#silent(timeoutMs));
+    stream.on("error", (error) => this.#lose(fromErrno(`use ${this.#label}`, error)));
+  }
+
+  #destroy(): void {
+    this.#stream.destroy();
+    this.#plain.destroy();
   }
 
   get agreement(): Agreement {
@@ -100,40 +132,59 @@ export class ClientConnection {
     return this.#waiting.size;
   }
 
-  /** Sends a request and resolves with its complete and checked reply. `into` and `data` stay the connection's until then. */
-  request(type: number, offset: number, length: number, buffer?: Uint8Array, flags = 0): Promise<PendingRequest> {
-    if (this.#lost) return Promise.reject(this.#lost);
+  /** Replies that came. */
+  get answered(): number {
+    return this.#answered;
+  }
+
+  /** From now on the end of the connection is told here, with all requests that were not answered, in the order of their sending. */
+  whenLost(tell: (error: DiskError, unanswered: readonly Waiting[]) => void): void {
+    if (this.#lost) tell(this.#lost, []);
+    else this.#whenLost = tell;
+  }
+
+  /** Sends a request, whose buffer stays the connection's until its reply came, or until the end of the connection was told. */
+  send(waiting: Waiting): void {
+    if (this.#lost) return waiting.reject(this.#lost);
+    const { request } = waiting;
     const cookie = this.#nextCookie();
-    const at = this.#outbox.reserve(REQUEST.size);
+    const { extendedHeaders } = this.#agreement;
+    const payload = extendedHeaders && request.type === CMD.WRITE ? CMD_FLAG.PAYLOAD_LEN : 0;
+    const at = this.#outbox.reserve(extendedHeaders ? EXTENDED_REQUEST.size : REQUEST.size);
     const { block } = this.#outbox;
-    block.writeUInt32BE(REQUEST_MAGIC, at + fields.magic.offset);
-    block.writeUInt16BE(flags, at + fields.flags.offset);
-    block.writeUInt16BE(type, at + fields.type.offset);
+    // Both kinds of header begin alike.
+    block.writeUInt32BE(extendedHeaders ? EXTENDED_REQUEST_MAGIC : REQUEST_MAGIC, at + fields.magic.offset);
+    block.writeUInt16BE(request.flags | payload, at + fields.flags.offset);
+    block.writeUInt16BE(request.type, at + fields.type.offset);
     block.writeUInt32BE(0, at + fields.cookie.offset);
     block.writeUInt32BE(cookie, at + fields.cookie.offset + 4);
-    block.writeUInt32BE(Math.floor(offset / 2 ** 32), at + fields.offset.offset);
-    block.writeUInt32BE(offset % 2 ** 32, at + fields.offset.offset + 4);
-    block.writeUInt32BE(length, at + fields.length.offset);
-    if (type === CMD.WRITE) this.#outbox.payload(buffer!);
-    const request = new PendingRequest(type, offset, length, type === CMD.READ ? buffer : undefined);
-    return new Promise((resolve, reject) => this.#waiting.set(cookie, { request, resolve, reject }));
+    writeU64(block, request.offset, at + fields.offset.offset);
+    if (extendedHeaders) writeU64(block, request.length, at + EXTENDED_REQUEST.fields.length.offset);
+    else block.writeUInt32BE(request.length, at + fields.length.offset);
+    if (request.data) this.#outbox.payload(request.data);
+    this.#waiting.set(cookie, waiting);
   }
 
   /** Says DISC, waits for the replies still to come and for the server to hang up. */
   async close(): Promise<void> {
     if (this.#closing || this.#lost) return this.#closed;
     this.#closing = true;
-    const at = this.#outbox.reserve(REQUEST.size);
-    REQUEST.encode(
-      { flags: 0, type: CMD.DISC, cookie: new Uint8Array(8), offset: 0n, length: 0 },
-      this.#outbox.block,
-      at,
-    );
-    this.#outbox.flush();
-    const socket = this.#socket;
-    socket.setTimeout(DISC_MS);
-    socket.end();
+    this.#sayGoodbye();
+    this.#stream.setTimeout(DISC_MS);
+    this.#stream.end();
     return this.#closed;
+  }
+
+  #sayGoodbye(): void {
+    const disc = { flags: 0, type: CMD.DISC, cookie: new Uint8Array(8), offset: 0n };
+    if (this.#agreement.extendedHeaders) {
+      const at = this.#outbox.reserve(EXTENDED_REQUEST.size);
+      EXTENDED_REQUEST.encode({ ...disc, length: 0n }, this.#outbox.block, at);
+    } else {
+      const at = this.#outbox.reserve(REQUEST.size);
+      REQUEST.encode({ ...disc, length: 0 }, this.#outbox.block, at);
+    }
+    this.#outbox.flush();
   }
 
   #nextCookie(): number {
@@ -142,9 +193,9 @@ export class ClientConnection {
     return this.#cookie;
   }
 
-  #read(buffer: Buffer, size: number): boolean {
+  #read(bytes: Buffer): true {
     try {
-      this.#receive(buffer.subarray(0, size));
+      this.#receive(bytes);
     } catch (error) {
       this.#lose(error instanceof DiskError ? error : fromErrno(`use ${this.#label}`, error));
     }
@@ -152,7 +203,7 @@ export class ClientConnection {
   }
 
   /** The socket's bytes for a handshake that waits for them piece by piece. `rest` is what it left. */
-  #channel(): { channel: Channel; rest: () => Buffer } {
+  #channel(tls: ClientTls | undefined, timeoutMs: number): { channel: Channel; rest: () => Buffer } {
     let input: Buffer = Buffer.alloc(0);
     let wanted: { length: number; resolve: (bytes: Buffer) => void; reject: (error: Error) => void } | undefined;
     const serve = () => {
@@ -174,7 +225,24 @@ export class ClientConnection {
         wanted = { length, resolve, reject };
         serve();
       });
-    return { channel: { send: (bytes) => void this.#socket.write(bytes), receive }, rest: () => input };
+    const send = (bytes: Uint8Array) => void this.#stream.write(bytes);
+    const encrypt = async () => {
+      // What came in the clear must not be taken for a part of the encrypted conversation.
+      if (input.length > 0)
+        throw new DiskError("PROTOCOL", `Cannot use ${this.#label}: the server spoke on in the clear after STARTTLS`);
+      await this.#encrypt(tls!, timeoutMs);
+    };
+    return { channel: { send, receive, ...(tls ? { encrypt } : {}) }, rest: () => input };
+  }
+
+  async #encrypt(tls: ClientTls, timeoutMs: number): Promise<void> {
+    this.#plain.off("data", this.#onData);
+    const stream = await encryptClientSide(this.#plain, tls, this.#label);
+    this.#plain.setTimeout(0);
+    this.#stream = stream;
+    this.#watch(stream, timeoutMs);
+    stream.on("close", () => this.#plain.destroy());
+    stream.on("data", this.#onData);
   }
 
   #begin(rest: Buffer, silenceMs: number): void {
@@ -185,13 +253,14 @@ export class ClientConnection {
     const parser = new ReplyParser(events, this.#agreement, this.#label);
     this.#receive = (bytes) => parser.receive(bytes);
     this.#onLost = () => {};
-    this.#socket.setTimeout(silenceMs);
-    if (rest.length > 0) this.#read(rest, rest.length);
+    this.#stream.setTimeout(silenceMs);
+    if (rest.length > 0) this.#read(rest);
   }
 
   #done(request: PendingRequest, cookie: number): void {
     const { resolve, reject } = this.#waiting.get(cookie)!;
     this.#waiting.delete(cookie);
+    this.#answered++;
     if (request.errno === 0) resolve(request);
     else reject(this.#refused(request));
   }
@@ -202,7 +271,7 @@ export class ClientConnection {
   }
 
   #silent(timeoutMs: number): void {
-    if (this.#closing) return void this.#socket.destroy();
+    if (this.#closing) return this.#destroy();
     const established = this.#agreement !== undefined;
     if (established && this.#waiting.size === 0) return;
     const what = established
@@ -215,9 +284,15 @@ export class ClientConnection {
   #lose(error: DiskError): void {
     if (this.#lost) return;
     this.#lost = error;
-    this.#socket.destroy();
+    this.#destroy();
     this.#onLost(error);
-    for (const { reject } of this.#waiting.values()) reject(error);
+    const unanswered = [...this.#waiting.values()];
     this.#waiting.clear();
+    this.#whenLost(error, unanswered);
   }
+}
+
+function writeU64(block: Buffer, value: number, at: number): void {
+  block.writeUInt32BE(Math.floor(value / 2 ** 32), at);
+  block.writeUInt32BE(value % 2 ** 32, at + 4);
 }

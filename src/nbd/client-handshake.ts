@@ -1,6 +1,6 @@
 /**
- * The client's half of the newstyle handshake: structured replies and base:allocation when the server has them, GO with block sizes,
- * EXPORT_NAME for servers that know no GO. Refuses oldstyle servers.
+ * The client's half of the newstyle handshake: TLS when it is wanted, then extended headers or structured replies and base:allocation
+ * when the server has them, GO with block sizes, EXPORT_NAME for servers that know no GO. Refuses oldstyle servers.
  */
 import { DiskError, type ErrorCode } from "../errors.js";
 import {
@@ -32,6 +32,8 @@ export interface Channel {
   send(bytes: Uint8Array): void;
   /** Exactly `length` bytes; rejects when the connection ends before. */
   receive(length: number): Promise<Buffer>;
+  /** Encrypts from here on; present when the connection must be encrypted. */
+  readonly encrypt?: () => Promise<void>;
 }
 
 /** What the server offers, and what was agreed on. */
@@ -44,6 +46,8 @@ export interface Agreement {
   /** Most bytes of one read or write. */
   readonly maximumPayload: number;
   readonly structuredReplies: boolean;
+  /** Requests and replies have long headers; brings structured replies with it. */
+  readonly extendedHeaders: boolean;
   /** Id of base:allocation. */
   readonly allocationContext: number | undefined;
 }
@@ -76,6 +80,7 @@ class Negotiation {
   readonly #name: Buffer;
   readonly #label: string;
   #structuredReplies = false;
+  #extendedHeaders = false;
   #allocationContext: number | undefined;
 
   constructor(channel: Channel, exportName: string, label: string) {
@@ -96,15 +101,26 @@ class Negotiation {
     const fixed = (handshakeFlags & HANDSHAKE_FLAG.FIXED_NEWSTYLE) !== 0;
     const flags = (fixed ? CLIENT_FLAG.FIXED_NEWSTYLE : 0) | (noZeroes ? CLIENT_FLAG.NO_ZEROES : 0);
     this.#channel.send(CLIENT_FLAGS.encode({ flags }));
+    if (this.#channel.encrypt) await this.#startTls(fixed, this.#channel.encrypt);
     if (!fixed) return this.#exportName(noZeroes);
     await this.#wishes();
     return (await this.#go()) ?? this.#exportName(noZeroes);
   }
 
+  async #startTls(fixed: boolean, encrypt: () => Promise<void>): Promise<void> {
+    if (fixed) this.#option(OPT.STARTTLS);
+    const type = fixed ? (await this.#outcome(OPT.STARTTLS)).type : REP.ERR_UNSUP;
+    if (type !== REP.ACK)
+      throw new DiskError("UNSUPPORTED", `Cannot open ${this.#label}: the server has no TLS (${nameOf(REP, type)})`, {
+        details: { reply: nameOf(REP, type) },
+      });
+    await encrypt();
+  }
+
   /** What is nice to have; a server without it says so and is used without. */
   async #wishes(): Promise<void> {
-    this.#option(OPT.STRUCTURED_REPLY);
-    this.#structuredReplies = (await this.#outcome(OPT.STRUCTURED_REPLY)).type === REP.ACK;
+    this.#extendedHeaders = await this.#grants(OPT.EXTENDED_HEADERS);
+    this.#structuredReplies = this.#extendedHeaders || (await this.#grants(OPT.STRUCTURED_REPLY));
     if (!this.#structuredReplies) return;
     const query = Buffer.from(BASE_ALLOCATION);
     this.#option(OPT.SET_META_CONTEXT, be32(this.#name.length), this.#name, be32(1), be32(query.length), query);
@@ -115,6 +131,11 @@ class Negotiation {
       if (reply.data.subarray(4).toString() === BASE_ALLOCATION) context = reply.data.readUInt32BE();
     });
     if (type === REP.ACK) this.#allocationContext = context;
+  }
+
+  async #grants(option: number): Promise<boolean> {
+    this.#option(option);
+    return (await this.#outcome(option)).type === REP.ACK;
   }
 
   /** Undefined when the server does not know GO. */
@@ -158,6 +179,7 @@ class Negotiation {
       blockSize,
       maximumPayload: sizes?.maximumPayload ?? MAX_PAYLOAD,
       structuredReplies: this.#structuredReplies,
+      extendedHeaders: this.#extendedHeaders,
       allocationContext: this.#allocationContext,
     };
   }
@@ -197,9 +219,10 @@ class Negotiation {
   #refused(type: number, message: Buffer): never {
     this.#option(OPT.ABORT);
     const said = message.length > 0 ? `: ${JSON.stringify(message.toString())}` : "";
+    const hint = type === REP.ERR_TLS_REQD ? ", allowed with nbds: and nbds+unix:" : "";
     throw new DiskError(
       REFUSALS[type] ?? "PROTOCOL",
-      `Cannot open ${this.#label}: the server answered ${nameOf(REP, type)}${said}`,
+      `Cannot open ${this.#label}: the server answered ${nameOf(REP, type)}${said}${hint}`,
       {
         details: { reply: nameOf(REP, type) },
       },

@@ -1,18 +1,21 @@
 /**
  * NBD client: an export of any newstyle server as a BlockDevice. Requests are pipelined, large ones are cut and spread over the connections.
- * Does not yet: TLS, extended headers, reconnecting after a lost connection.
+ * A lost connection is made again, and its unanswered requests are sent again (client-link.ts).
  */
 import { type BlockDevice, type Driver, defineDevice, type Extent } from "../block/device.js";
 import { DiskError } from "../errors.js";
 import { RunList } from "./allocation.js";
-import { ClientConnection, type ConnectionOptions } from "./client-connection.js";
 import type { Agreement } from "./client-handshake.js";
-import { CMD, STATE, TRANSMISSION_FLAG } from "./codes.js";
-import { type NbdAddress, parseNbdUri, printNbdUri } from "./uri.js";
+import { ClientLink, type Reconnect } from "./client-link.js";
+import { clientTls } from "./client-tls.js";
+import { CMD, CMD_FLAG, STATE, TRANSMISSION_FLAG } from "./codes.js";
+import { parseNbdUri, printNbdUri } from "./uri.js";
 
 export interface NbdClientOptions {
   /** Connections to spread requests over, where the server allows more than one; default 1. */
   readonly connections?: number;
+  /** After a lost connection; by default five attempts within about three seconds. */
+  readonly reconnect?: Partial<Reconnect>;
   /** For connecting and the handshake, default 30000. When given, also the silence with requests in flight after which the server counts as lost. */
   readonly timeoutMs?: number;
   /** Never write, also where the server would let us. */
@@ -28,46 +31,53 @@ const WINDOW = 16;
 const ZERO_PIECE = 64 << 20;
 /** Below 2^31, which some servers take for the most. */
 const RANGE_PIECE = 1 << 30;
+/** The same where 64-bit lengths were agreed on. */
+const LONG_PIECE = 2 ** 40;
+const RECONNECT: Reconnect = { attempts: 5, firstDelayMs: 100 };
 
-/** Throws `NOT_FOUND` for an unknown export, `UNSUPPORTED` for a URI that needs TLS, `IO` when there is no server. */
+/**
+ * Throws `NOT_FOUND` for an unknown export and for files of keys that are not there, `UNSUPPORTED` for a server without TLS when the URI
+ * wants it, `DENIED` for a server that is not who it should be, `IO` when there is no server.
+ */
 export async function connectNbd(uri: string, options: NbdClientOptions = {}): Promise<BlockDevice> {
-  const address = parseNbdUri(uri);
-  const label = printNbdUri(address);
+  const parsed = parseNbdUri(uri);
+  const label = printNbdUri(parsed);
+  const address = { ...parsed, label, tls: clientTls(parsed, label) };
   const timing = { timeoutMs: options.timeoutMs ?? TIMEOUT_MS, silenceMs: options.timeoutMs ?? 0 };
-  const connections = [await ClientConnection.open(address, label, timing)];
+  const open = () => ClientLink.open(address, timing, { ...RECONNECT, ...options.reconnect });
+  const links = [await open()];
   try {
-    await openMore(connections, address, label, timing, options.connections ?? 1);
+    await openMore(links, label, open, options.connections ?? 1);
   } catch (error) {
-    await Promise.all(connections.map((connection) => connection.close()));
+    await Promise.all(links.map((link) => link.close()));
     throw error;
   }
-  return nbdDevice(label, connections, options.readOnly ?? false);
+  return nbdDevice(label, links, options.readOnly ?? false);
 }
 
 async function openMore(
-  connections: ClientConnection[],
-  address: NbdAddress,
+  links: ClientLink[],
   label: string,
-  timing: ConnectionOptions,
+  open: () => Promise<ClientLink>,
   wanted: number,
 ): Promise<void> {
-  const first = connections[0]!.agreement;
+  const first = links[0]!.agreement;
   if ((first.flags & TRANSMISSION_FLAG.CAN_MULTI_CONN) === 0) return;
-  while (connections.length < wanted) {
-    const connection = await ClientConnection.open(address, label, timing);
-    connections.push(connection);
-    const { agreement } = connection;
+  while (links.length < wanted) {
+    const link = await open();
+    links.push(link);
+    const { agreement } = link;
     const same = (Object.keys(first) as (keyof Agreement)[]).every((key) => agreement[key] === first[key]);
     if (!same)
       throw new DiskError("PROTOCOL", `Cannot open ${label}: the server offers a different export on each connection`);
   }
 }
 
-function nbdDevice(label: string, connections: readonly ClientConnection[], readOnly: boolean): BlockDevice {
-  const { size, blockSize, flags, maximumPayload, allocationContext } = connections[0]!.agreement;
+function nbdDevice(label: string, links: readonly ClientLink[], readOnly: boolean): BlockDevice {
+  const { size, blockSize, flags, maximumPayload, allocationContext, extendedHeaders } = links[0]!.agreement;
   const can = (flag: number) => (flags & flag) !== 0;
   const writable = !readOnly && !can(TRANSMISSION_FLAG.READ_ONLY);
-  const io = new PipelinedIo(connections, Math.min(PIECE, maximumPayload));
+  const io = new PipelinedIo(links, Math.min(PIECE, maximumPayload), extendedHeaders ? LONG_PIECE : RANGE_PIECE);
   const driver: Driver = {
     label,
     size,
@@ -76,50 +86,70 @@ function nbdDevice(label: string, connections: readonly ClientConnection[], read
     read: (offset, into) => io.payload(CMD.READ, offset, into),
     write: (offset, data) => io.payload(CMD.WRITE, offset, data),
     ...(can(TRANSMISSION_FLAG.SEND_WRITE_ZEROES) && {
-      zero: (offset, length) => io.range(CMD.WRITE_ZEROES, offset, length, ZERO_PIECE),
+      zero: (offset, length) => io.zero(offset, length, can(TRANSMISSION_FLAG.SEND_FAST_ZERO)),
     }),
-    ...(can(TRANSMISSION_FLAG.SEND_TRIM) && {
-      discard: (offset, length) => io.range(CMD.TRIM, offset, length, RANGE_PIECE),
-    }),
+    ...(can(TRANSMISSION_FLAG.SEND_TRIM) && { discard: (offset, length) => io.discard(offset, length) }),
     ...(allocationContext !== undefined && { extents: (offset, length) => extents(io, blockSize, offset, length) }),
     ...(can(TRANSMISSION_FLAG.SEND_FLUSH) && { flush: () => io.flush() }),
-    close: async () => void (await Promise.all(connections.map((connection) => connection.close()))),
+    close: async () => void (await Promise.all(links.map((link) => link.close()))),
   };
   return defineDevice(driver);
 }
 
 class PipelinedIo {
-  readonly #connections: readonly ClientConnection[];
+  readonly #links: readonly ClientLink[];
   readonly #piece: number;
+  /** Most bytes of a request without payload. */
+  readonly longest: number;
+  /** Until the server says that zeros take their time. */
+  #zeroIsFast = true;
 
-  constructor(connections: readonly ClientConnection[], piece: number) {
-    this.#connections = connections;
+  constructor(links: readonly ClientLink[], piece: number, longest: number) {
+    this.#links = links;
     this.#piece = piece;
+    this.longest = longest;
   }
 
   /** The connection with the fewest requests in flight. */
-  get connection(): ClientConnection {
-    return this.#connections.reduce((best, one) => (one.inFlight < best.inFlight ? one : best));
+  get #link(): ClientLink {
+    return this.#links.reduce((best, one) => (one.inFlight < best.inFlight ? one : best));
   }
 
   payload(type: number, offset: number, buffer: Uint8Array): Promise<void> {
-    if (buffer.length <= this.#piece) return this.connection.request(type, offset, buffer.length, buffer).then(nothing);
+    if (buffer.length <= this.#piece) return this.#link.request(type, offset, buffer.length, buffer).then(nothing);
     return inPieces(buffer.length, this.#piece, (at, length) =>
-      this.connection.request(type, offset + at, length, buffer.subarray(at, at + length)),
+      this.#link.request(type, offset + at, length, buffer.subarray(at, at + length)),
     );
   }
 
-  range(type: number, offset: number, length: number, piece: number): Promise<void> {
-    return inPieces(length, piece, (at, part) => this.connection.request(type, offset + at, part));
+  discard(offset: number, length: number): Promise<void> {
+    return this.#range(CMD.TRIM, offset, length, this.longest);
+  }
+
+  /** A large range is zeroed in few requests where the server can do that quickly, and in small ones where it writes them. */
+  async zero(offset: number, length: number, canBeFast: boolean): Promise<void> {
+    if (canBeFast && this.#zeroIsFast && length > ZERO_PIECE) {
+      try {
+        return await this.#range(CMD.WRITE_ZEROES, offset, length, this.longest, CMD_FLAG.FAST_ZERO);
+      } catch (error) {
+        if (!(error instanceof DiskError) || error.code !== "UNSUPPORTED") throw error;
+        this.#zeroIsFast = false;
+      }
+    }
+    return this.#range(CMD.WRITE_ZEROES, offset, length, ZERO_PIECE);
+  }
+
+  #range(type: number, offset: number, length: number, piece: number, flags = 0): Promise<void> {
+    return inPieces(length, piece, (at, part) => this.#link.request(type, offset + at, part, undefined, flags));
   }
 
   /** One connection's flush holds for the others too: more than one are only opened where the server promises that. */
   flush(): Promise<void> {
-    return this.#connections[0]!.request(CMD.FLUSH, 0, 0).then(nothing);
+    return this.#links[0]!.request(CMD.FLUSH, 0, 0).then(nothing);
   }
 
   async blockStatus(offset: number, length: number): Promise<readonly number[]> {
-    return (await this.connection.request(CMD.BLOCK_STATUS, offset, length)).descriptors!;
+    return (await this.#link.request(CMD.BLOCK_STATUS, offset, length)).descriptors!;
   }
 }
 
@@ -152,7 +182,7 @@ async function* extents(io: PipelinedIo, blockSize: number, offset: number, leng
   const end = offset + length;
   let held: Extent | undefined;
   for (let at = offset; at < end; ) {
-    const asked = Math.min(RANGE_PIECE, end - at);
+    const asked = Math.min(io.longest, end - at);
     for (const extent of described(await io.blockStatus(at, asked), at, asked, blockSize)) {
       if (held && held.data === extent.data && held.zero === extent.zero)
         held = { ...held, length: held.length + extent.length };

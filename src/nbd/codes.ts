@@ -10,6 +10,8 @@ export const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
 export const REQUEST_MAGIC = 0x25609513;
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 /** IANA's port for NBD. */
 export const DEFAULT_PORT = 10809;
@@ -84,8 +86,15 @@ export const CMD = {
   BLOCK_STATUS: 7,
 } as const;
 
-/** Command flags. */
-export const CMD_FLAG = { FUA: 1 << 0, NO_HOLE: 1 << 1, DF: 1 << 2, REQ_ONE: 1 << 3, FAST_ZERO: 1 << 4 } as const;
+/** Command flags. PAYLOAD_LEN belongs to extended headers: the request's length is that of a payload. */
+export const CMD_FLAG = {
+  FUA: 1 << 0,
+  NO_HOLE: 1 << 1,
+  DF: 1 << 2,
+  REQ_ONE: 1 << 3,
+  FAST_ZERO: 1 << 4,
+  PAYLOAD_LEN: 1 << 5,
+} as const;
 
 /** Structured reply flags. */
 export const REPLY_FLAG_DONE = 1 << 0;
@@ -98,6 +107,7 @@ export const REPLY_TYPE = {
   OFFSET_DATA: 1,
   OFFSET_HOLE: 2,
   BLOCK_STATUS: 5,
+  BLOCK_STATUS_EXT: 6,
   ERROR: REPLY_ERROR_BIT + 1,
   ERROR_OFFSET: REPLY_ERROR_BIT + 2,
 } as const;
@@ -117,6 +127,11 @@ export const NBD_ERRNO = {
 export const BASE_ALLOCATION = "base:allocation";
 /** Status flags of base:allocation. */
 export const STATE = { HOLE: 1 << 0, ZERO: 1 << 1 } as const;
+
+/** QEMU's namespace (docs/interop/nbd.rst of QEMU): a bitmap's name follows. */
+export const DIRTY_BITMAP = "qemu:dirty-bitmap:";
+/** Status flags of a dirty bitmap. */
+export const DIRTY = 1 << 0;
 
 /** The name of a number in one of the tables above, for messages. */
 export function nameOf(table: Readonly<Record<string, number>>, number: number): string {

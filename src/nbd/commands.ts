@@ -1,11 +1,8 @@
 /** What each request does to the device, once it was found allowed. */
 import type { BlockDevice } from "../block/device.js";
-import { RunList, type StatusRun } from "./allocation.js";
-import { CMD, CMD_FLAG, STATE } from "./codes.js";
+import { CMD, CMD_FLAG } from "./codes.js";
 import type { Request } from "./request.js";
 
-/** Descriptors in one reply; the client asks again for what is left. */
-const MAX_DESCRIPTORS = 4096;
 const PIECE = 1 << 20;
 
 let zeros: Uint8Array | undefined;
@@ -51,20 +48,4 @@ async function readAhead(device: BlockDevice, offset: number, length: number): P
   const scratch = new Uint8Array(Math.min(PIECE, length));
   for (let done = 0; done < length; done += PIECE)
     await device.read(offset + done, length - done < PIECE ? scratch.subarray(0, length - done) : scratch);
-}
-
-/** The device's extents in base:allocation's terms: at most one run when `one`, never empty. */
-export async function allocation(
-  device: BlockDevice,
-  offset: number,
-  length: number,
-  one: boolean,
-): Promise<readonly StatusRun[]> {
-  const list = new RunList(offset, device.blockSize, one ? 1 : MAX_DESCRIPTORS);
-  for await (const extent of device.extents(offset, length)) {
-    const status = (extent.zero ? STATE.ZERO : 0) | (extent.zero && !extent.data ? STATE.HOLE : 0);
-    if (!list.add(extent.length, status)) break;
-  }
-  if (list.runs.length === 0) throw new Error(`${device.label} has no extents at ${offset}`);
-  return list.runs;
 }

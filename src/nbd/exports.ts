@@ -1,6 +1,7 @@
 /** What a server offers: names and devices, and what a client is told of each. */
 import type { BlockDevice } from "../block/device.js";
 import { MAX_PAYLOAD, MAX_STRING, TRANSMISSION_FLAG } from "./codes.js";
+import { contextName, type DirtyBitmap } from "./meta-context.js";
 
 export interface Export {
   /** Stays the owner's: the server never closes it. */
@@ -11,6 +12,10 @@ export interface Export {
   readonly readOnly?: boolean;
   /** `device.zero` costs far less than a write of zeros. Without it requests with FAST_ZERO are refused, as that flag asks. */
   readonly fastZero?: boolean;
+  /** Told to clients that ask for the context `qemu:dirty-bitmap:NAME`. */
+  readonly dirtyBitmap?: DirtyBitmap;
+  /** Only for encrypted connections, on a server where TLS is the client's choice. */
+  readonly requireTls?: boolean;
 }
 
 /** By name, or a function that finds an export by name; only a map can be listed. */
@@ -24,12 +29,12 @@ export interface FoundExport {
 
 /** Throws `RangeError` for what could not be offered to any client. */
 export function checkExports(exports: ReadonlyMap<string, Export>): void {
-  for (const [name, { device, description = "" }] of exports) {
+  for (const [name, { device, description = "", dirtyBitmap }] of exports) {
     blockSizes(device);
-    for (const text of [name, description]) {
+    for (const text of [name, description, contextName(dirtyBitmap)]) {
       if (Buffer.byteLength(text) > MAX_STRING)
         throw new RangeError(
-          `Cannot export ${device.label} by NBD: its name or description has ${Buffer.byteLength(text)} bytes, allowed 0..${MAX_STRING}`,
+          `Cannot export ${device.label} by NBD: its name, description or bitmap's name has ${Buffer.byteLength(text)} bytes, allowed 0..${MAX_STRING}`,
         );
     }
   }

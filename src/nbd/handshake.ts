@@ -1,8 +1,8 @@
 /**
  * The server's half of the fixed newstyle handshake (doc/proto.md, Newstyle negotiation), without a socket: bytes go in, bytes come out.
- * Does not do: STARTTLS, EXTENDED_HEADERS (both answered with ERR_UNSUP, as the document asks of unknown options).
+ * After STARTTLS a new handshake begins on the encrypted stream, without a greeting: nothing that was agreed on before holds.
  */
-import { BASE_ALLOCATION, CLIENT_FLAG, HANDSHAKE_FLAG, IHAVEOPT, INFO, MAX_STRING, OPT, REP } from "./codes.js";
+import { CLIENT_FLAG, HANDSHAKE_FLAG, IHAVEOPT, INFO, MAX_STRING, OPT, REP } from "./codes.js";
 import { blockSizes, type ExportSource, type FoundExport, findExport, transmissionFlags } from "./exports.js";
 import {
   CLIENT_FLAGS,
@@ -14,19 +14,27 @@ import {
   OPTION,
   OPTION_REPLY,
 } from "./layout.js";
+import { type MetaContext, matchContexts } from "./meta-context.js";
 import { be16, be32, OptionReader, Refusal, requireEmpty } from "./option-data.js";
 
 /** What both sides agreed on. */
 export interface Session extends FoundExport {
   readonly structuredReplies: boolean;
-  /** Id of base:allocation, or undefined when the client did not ask for it. */
-  readonly allocationContext: number | undefined;
+  /** Brings structured replies with it. */
+  readonly extendedHeaders: boolean;
+  /** What block status tells about, as the client chose. */
+  readonly contexts: readonly MetaContext[];
 }
+
+/** Whether the connection is encrypted, and whether it must or may become so. */
+export type Encryption = "none" | "optional" | "required" | "done";
 
 export interface HandshakeEvents {
   send(bytes: Uint8Array): void;
   /** The client may now send requests; `rest` is what already came after its last option. */
   done(session: Session, rest: Buffer): void;
+  /** The client was told to begin TLS; on the encrypted stream a handshake with `afterTls` follows. */
+  startTls(clientFlags: number): void;
   /** Ends the connection: `polite` after what was sent has left, otherwise at once. */
   end(polite: boolean): void;
   /** An export could not be offered; the client was told only that. */
@@ -38,23 +46,27 @@ const MAX_OPTION = 64 << 10;
 const MAX_SKIPPED = 1 << 20;
 /** A client that goes on forever without choosing an export. */
 const MAX_OPTIONS = 1024;
-const ALLOCATION_CONTEXT = 1;
 
 export class Handshake {
   readonly #exports: ExportSource;
   readonly #events: HandshakeEvents;
+  readonly #encryption: Encryption;
   #input: Buffer = Buffer.alloc(0);
   #ended = false;
   #clientFlags: number | undefined;
   #options = 0;
   #skip = 0;
   #structuredReplies = false;
-  /** The export that base:allocation was selected for. */
-  #allocationOf: string | undefined;
+  #extendedHeaders = false;
+  /** What was selected, and for which export. */
+  #selection: { readonly of: string; readonly contexts: readonly MetaContext[] } | undefined;
 
-  constructor(exports: ExportSource, events: HandshakeEvents) {
+  /** `afterTls`: the client flags of the handshake that went before in the clear. */
+  constructor(exports: ExportSource, encryption: Encryption, events: HandshakeEvents, afterTls?: number) {
     this.#exports = exports;
+    this.#encryption = encryption;
     this.#events = events;
+    this.#clientFlags = afterTls;
   }
 
   start(): void {
@@ -131,6 +143,8 @@ export class Handshake {
   }
 
   #execute(option: number, data: Buffer): void {
+    if (this.#encryption === "required" && option !== OPT.STARTTLS && option !== OPT.ABORT)
+      throw new Refusal(REP.ERR_TLS_REQD, "this server demands TLS");
     switch (option) {
       case OPT.EXPORT_NAME:
         this.#exportName(data);
@@ -148,8 +162,17 @@ export class Handshake {
         break;
       case OPT.STRUCTURED_REPLY:
         requireEmpty(data);
+        if (this.#extendedHeaders) throw new Refusal(REP.ERR_EXT_HEADER_REQD, "extended headers were negotiated");
         this.#structuredReplies = true;
         this.#reply(option, REP.ACK);
+        break;
+      case OPT.EXTENDED_HEADERS:
+        requireEmpty(data);
+        this.#extendedHeaders = true;
+        this.#reply(option, REP.ACK);
+        break;
+      case OPT.STARTTLS:
+        this.#startTls(data);
         break;
       case OPT.LIST_META_CONTEXT:
       case OPT.SET_META_CONTEXT:
@@ -160,13 +183,25 @@ export class Handshake {
     }
   }
 
+  /** What came after the option was not encrypted: taking it for part of the encrypted conversation would let anybody speak there. */
+  #startTls(data: Buffer): void {
+    requireEmpty(data);
+    if (this.#encryption === "done") throw new Refusal(REP.ERR_INVALID, "the connection is encrypted already");
+    if (this.#encryption === "none") throw new Refusal(REP.ERR_UNSUP, "this server has no TLS");
+    if (this.#input.length > 0) return void this.#end(false);
+    this.#reply(OPT.STARTTLS, REP.ACK);
+    this.#ended = true;
+    this.#events.startTls(this.#clientFlags!);
+  }
+
   #exportName(data: Buffer): void {
-    const found = data.length <= MAX_STRING ? findExport(this.#exports, data.toString()) : undefined;
-    if (!found) return void this.#end(false);
+    // With extended headers the document leaves only GO.
+    if (data.length > MAX_STRING || this.#extendedHeaders) return void this.#end(false);
+    const found = this.#require(data.toString());
     const zeroes = this.#clientFlags! & CLIENT_FLAG.NO_ZEROES ? 0 : EXPORT_NAME_ZEROES;
     const reply = Buffer.alloc(EXPORT_NAME_REPLY.size + zeroes);
     EXPORT_NAME_REPLY.encode(
-      { size: found.export.device.size, flags: transmissionFlags(found.export, this.#structuredReplies) },
+      { size: found.export.device.size, flags: transmissionFlags(found.export, this.#chunks) },
       reply,
     );
     this.#events.send(reply);
@@ -176,11 +211,17 @@ export class Handshake {
   #list(data: Buffer): void {
     requireEmpty(data);
     if (typeof this.#exports === "function") throw new Refusal(REP.ERR_POLICY, "this server does not list its exports");
-    for (const [name, { description = "" }] of this.#exports) {
+    for (const [name, { description = "", requireTls = false }] of this.#exports) {
+      if (requireTls && this.#encryption !== "done") continue;
       const text = Buffer.from(name);
       this.#reply(OPT.LIST, REP.SERVER, Buffer.concat([be32(text.length), text, Buffer.from(description)]));
     }
     this.#reply(OPT.LIST, REP.ACK);
+  }
+
+  /** Replies may come in chunks. */
+  get #chunks(): boolean {
+    return this.#structuredReplies || this.#extendedHeaders;
   }
 
   #info(option: number, data: Buffer): void {
@@ -190,7 +231,7 @@ export class Handshake {
     reader.end();
     const { device, description } = found.export;
     const { minimum, preferred, maximumPayload } = blockSizes(device);
-    const flags = transmissionFlags(found.export, this.#structuredReplies);
+    const flags = transmissionFlags(found.export, this.#chunks);
     this.#reply(option, REP.INFO, INFO_EXPORT.encode({ size: device.size, flags }));
     // Sent to everybody: a client that did not ask can still look at it, and one that ignores it gets EINVAL for what does not fit.
     this.#reply(option, REP.INFO, INFO_BLOCK_SIZE.encode({ minimum, preferred, maximumPayload }));
@@ -202,30 +243,27 @@ export class Handshake {
   }
 
   #metaContext(option: number, data: Buffer): void {
-    if (option === OPT.SET_META_CONTEXT) this.#allocationOf = undefined; // a refused selection clears the former one too
-    if (!this.#structuredReplies) throw new Refusal(REP.ERR_INVALID, "structured replies were not negotiated");
+    const listing = option === OPT.LIST_META_CONTEXT;
+    if (!listing) this.#selection = undefined; // a refused selection clears the former one too
+    if (!this.#chunks) throw new Refusal(REP.ERR_INVALID, "structured replies were not negotiated");
     const reader = new OptionReader(data);
     const found = this.#require(reader.string());
     const count = reader.u32();
     const queries: string[] = [];
     for (let i = 0; i < count; i++) queries.push(reader.string());
     reader.end();
-    const listing = option === OPT.LIST_META_CONTEXT;
-    const wanted = queries.includes(BASE_ALLOCATION) || (listing && (count === 0 || queries.includes("base:")));
-    if (wanted) {
-      this.#reply(
-        option,
-        REP.META_CONTEXT,
-        Buffer.concat([be32(listing ? 0 : ALLOCATION_CONTEXT), Buffer.from(BASE_ALLOCATION)]),
-      );
-      if (!listing) this.#allocationOf = found.name;
-    }
+    const contexts = matchContexts(found.export, queries, listing);
+    for (const { id, name } of contexts)
+      this.#reply(option, REP.META_CONTEXT, Buffer.concat([be32(listing ? 0 : id), Buffer.from(name)]));
+    if (!listing) this.#selection = { of: found.name, contexts };
     this.#reply(option, REP.ACK);
   }
 
   #require(name: string): FoundExport {
     const found = findExport(this.#exports, name);
     if (!found) throw new Refusal(REP.ERR_UNKNOWN, `there is no export ${JSON.stringify(name)}`);
+    if (found.export.requireTls && this.#encryption !== "done")
+      throw new Refusal(REP.ERR_TLS_REQD, `the export ${JSON.stringify(name)} demands TLS`);
     return found;
   }
 
@@ -234,7 +272,8 @@ export class Handshake {
     const rest = this.#input;
     this.#input = Buffer.alloc(0);
     // Contexts that were selected for another export do not count.
-    const allocationContext = this.#allocationOf === found.name ? ALLOCATION_CONTEXT : undefined;
-    this.#events.done({ ...found, structuredReplies: this.#structuredReplies, allocationContext }, rest);
+    const contexts = this.#selection?.of === found.name ? this.#selection.contexts : [];
+    const session = { ...found, structuredReplies: this.#chunks, extendedHeaders: this.#extendedHeaders, contexts };
+    this.#events.done(session, rest);
   }
 }

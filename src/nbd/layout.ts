@@ -1,11 +1,13 @@
 /**
  * Structures of the NBD protocol (doc/proto.md of NetworkBlockDevice/nbd), all big-endian. Text and payload follow the structure.
  * Requests and replies are read and written field by field at these tables' offsets; the handshake uses the codecs.
- * Not here: oldstyle negotiation and extended headers.
+ * Not here: oldstyle negotiation.
  */
 import { bytes, constant, count64, u16, u32, u64 } from "../bytes/field-types.js";
 import { at, type FieldType, layout } from "../bytes/layout.js";
 import {
+  EXTENDED_REPLY_MAGIC,
+  EXTENDED_REQUEST_MAGIC,
   IHAVEOPT,
   INFO,
   NBDMAGIC,
@@ -114,6 +116,20 @@ export const REQUEST = layout(
   },
 );
 
+/** The same fields as in REQUEST at the same places, with a longer length. */
+export const EXTENDED_REQUEST = layout(
+  "NBD extended request",
+  { endian: "be", size: 32, spec: `${PROTO}, Extended request message` },
+  {
+    magic: at(0, constant(u32, EXTENDED_REQUEST_MAGIC), "identifies the request"),
+    flags: at(4, u16, "CMD_FLAG"),
+    type: at(6, u16, "CMD"),
+    cookie: at(8, bytes(8), "comes back in the reply"),
+    offset: at(16, u64, "bytes; all 64 bits may be set by a hostile client"),
+    length: at(24, u64, "bytes; of the payload with PAYLOAD_LEN, else of the effect"),
+  },
+);
+
 export const SIMPLE_REPLY = layout(
   "NBD simple reply",
   { endian: "be", size: 16, spec: `${PROTO}, Simple reply message` },
@@ -133,6 +149,19 @@ export const STRUCTURED_REPLY = layout(
     type: at(6, u16, "REPLY_TYPE"),
     cookie: at(8, bytes(8), "the request's"),
     length: at(16, u32, "bytes of payload that follow"),
+  },
+);
+
+export const EXTENDED_REPLY = layout(
+  "NBD extended reply chunk",
+  { endian: "be", size: 32, spec: `${PROTO}, Extended reply chunk message` },
+  {
+    magic: at(0, constant(u32, EXTENDED_REPLY_MAGIC), "identifies the chunk"),
+    flags: at(4, u16, "REPLY_FLAG_DONE"),
+    type: at(6, u16, "REPLY_TYPE"),
+    cookie: at(8, bytes(8), "the request's"),
+    offset: at(16, u64, "the request's"),
+    length: at(24, u64, "bytes of payload that follow"),
   },
 );
 
@@ -169,6 +198,25 @@ export const BLOCK_DESCRIPTOR = layout(
   {
     length: at(0, u32, "bytes, not 0"),
     status: at(4, u32, "STATE"),
+  },
+);
+
+/** Head of REPLY_TYPE.BLOCK_STATUS_EXT; that many descriptors follow. */
+export const BLOCK_STATUS_EXT = layout(
+  "NBD_REPLY_TYPE_BLOCK_STATUS_EXT",
+  { endian: "be", size: 8, spec: `${PROTO}, NBD_REPLY_TYPE_BLOCK_STATUS_EXT` },
+  {
+    contextId: at(0, u32, "as given by SET_META_CONTEXT"),
+    count: at(4, u32, "descriptors that follow, not 0"),
+  },
+);
+
+export const BLOCK_DESCRIPTOR_EXT = layout(
+  "NBD extended block descriptor",
+  { endian: "be", size: 16, spec: `${PROTO}, NBD_REPLY_TYPE_BLOCK_STATUS_EXT` },
+  {
+    length: at(0, u64, "bytes, not 0"),
+    status: at(8, u64, "flags of the context"),
   },
 );
 

@@ -3,8 +3,10 @@
  * Whatever the protocol does not allow is thrown as PROTOCOL: the stream cannot be trusted after it.
  */
 import { DiskError } from "../errors.js";
+import type { Agreement } from "./client-handshake.js";
 import {
   CMD,
+  EXTENDED_REPLY_MAGIC,
   MAX_STRING,
   nameOf,
   REPLY_ERROR_BIT,
@@ -16,8 +18,11 @@ import {
 import { Coverage } from "./coverage.js";
 import {
   BLOCK_DESCRIPTOR,
+  BLOCK_DESCRIPTOR_EXT,
   BLOCK_STATUS,
+  BLOCK_STATUS_EXT,
   ERROR_CHUNK,
+  EXTENDED_REPLY,
   OFFSET_DATA,
   OFFSET_HOLE,
   SIMPLE_REPLY,
@@ -27,23 +32,37 @@ import {
 /** A request that waits for its reply. */
 export class PendingRequest {
   readonly type: number;
+  readonly flags: number;
   readonly offset: number;
   readonly length: number;
+  /** What a write sends. */
+  readonly data: Uint8Array | undefined;
   /** Where a read's data go. */
   readonly into: Uint8Array | undefined;
-  /** Bytes of `into` that have come, for structured replies. */
-  readonly coverage = new Coverage();
+  /** Bytes of `into` that have come, for replies in chunks. */
+  coverage = new Coverage();
   /** First error of the reply; 0 for none. */
   errno = 0;
   message = "";
   /** BLOCK_STATUS: alternately length and status. */
   descriptors: number[] | undefined;
 
-  constructor(type: number, offset: number, length: number, into?: Uint8Array) {
+  /** `buffer`: the data of a write, the target of a read. */
+  constructor(type: number, offset: number, length: number, buffer?: Uint8Array, flags = 0) {
     this.type = type;
+    this.flags = flags;
     this.offset = offset;
     this.length = length;
-    this.into = into;
+    this.data = type === CMD.WRITE ? buffer : undefined;
+    this.into = type === CMD.READ ? buffer : undefined;
+  }
+
+  /** Forgets what came of the reply: the request is sent again. */
+  reset(): void {
+    this.coverage = new Coverage();
+    this.errno = 0;
+    this.message = "";
+    this.descriptors = undefined;
   }
 }
 
@@ -64,6 +83,7 @@ const NO_BYTES = Buffer.alloc(0);
 export class ReplyParser {
   readonly #events: ReplyEvents;
   readonly #structured: boolean;
+  readonly #extended: boolean;
   readonly #contextId: number | undefined;
   readonly #label: string;
   /** The start of a message whose end has not come. */
@@ -75,11 +95,12 @@ export class ReplyParser {
 
   constructor(
     events: ReplyEvents,
-    agreed: { structuredReplies: boolean; allocationContext: number | undefined },
+    agreed: Pick<Agreement, "structuredReplies" | "extendedHeaders" | "allocationContext">,
     label: string,
   ) {
     this.#events = events;
-    this.#structured = agreed.structuredReplies;
+    this.#structured = agreed.structuredReplies && !agreed.extendedHeaders;
+    this.#extended = agreed.extendedHeaders;
     this.#contextId = agreed.allocationContext;
     this.#label = label;
   }
@@ -129,8 +150,9 @@ export class ReplyParser {
   #message(bytes: Buffer, at: number): number {
     if (bytes.length - at < SIMPLE_REPLY.size) return 0;
     const magic = bytes.readUInt32BE(at + simple.magic.offset);
-    if (magic === SIMPLE_REPLY_MAGIC) return this.#simple(bytes, at);
+    if (magic === SIMPLE_REPLY_MAGIC && !this.#extended) return this.#simple(bytes, at);
     if (magic === STRUCTURED_REPLY_MAGIC && this.#structured) return this.#chunk(bytes, at);
+    if (magic === EXTENDED_REPLY_MAGIC && this.#extended) return this.#chunk(bytes, at);
     return this.#broken(`sent a reply with the magic 0x${magic.toString(16)}`);
   }
 
@@ -146,24 +168,28 @@ export class ReplyParser {
   }
 
   #chunk(bytes: Buffer, at: number): number {
-    if (bytes.length - at < STRUCTURED_REPLY.size) return 0;
+    const header = this.#extended ? EXTENDED_REPLY.size : STRUCTURED_REPLY.size;
+    if (bytes.length - at < header) return 0;
+    // Both kinds of header begin alike.
     const type = bytes.readUInt16BE(at + chunk.type.offset);
-    const length = bytes.readUInt32BE(at + chunk.length.offset);
+    const length = this.#extended
+      ? readU64(bytes, at + EXTENDED_REPLY.fields.length.offset)
+      : bytes.readUInt32BE(at + chunk.length.offset);
     const cookie = bytes.readUInt32BE(at + chunk.cookie.offset + 4);
     const request = this.#find(bytes.readUInt32BE(at + chunk.cookie.offset), cookie);
     const last = (bytes.readUInt16BE(at + chunk.flags.offset) & REPLY_FLAG_DONE) !== 0;
-    const payloadAt = at + STRUCTURED_REPLY.size;
+    const payloadAt = at + header;
     const size = this.#payloadSize(type, length);
     if (bytes.length - payloadAt < size) return 0;
     const payload = bytes.subarray(payloadAt, payloadAt + size);
     if (type === REPLY_TYPE.OFFSET_DATA) {
-      const part = this.#part(request, readOffset(payload), length - size, type);
+      const part = this.#part(request, readU64(payload, 0), length - size, type);
       this.#into(part, last ? () => this.#done(request, cookie) : () => {});
     } else {
       this.#payload(request, type, payload, last);
       if (last) this.#done(request, cookie);
     }
-    return STRUCTURED_REPLY.size + size;
+    return header + size;
   }
 
   /** Bytes of the payload that are taken as a whole: all, or those before a read's data. */
@@ -173,8 +199,8 @@ export class ReplyParser {
         this.#broken(`sent a chunk OFFSET_DATA of ${length} bytes, allowed from ${OFFSET_DATA.size + 1}`);
       return OFFSET_DATA.size;
     }
-    const most =
-      type === REPLY_TYPE.BLOCK_STATUS ? BLOCK_STATUS.size + MAX_DESCRIPTORS * BLOCK_DESCRIPTOR.size : 2 * MAX_STRING;
+    const status = type === REPLY_TYPE.BLOCK_STATUS || type === REPLY_TYPE.BLOCK_STATUS_EXT;
+    const most = status ? BLOCK_STATUS_EXT.size + MAX_DESCRIPTORS * BLOCK_DESCRIPTOR_EXT.size : 2 * MAX_STRING;
     if (length > most) this.#broken(`sent a chunk ${nameOf(REPLY_TYPE, type)} of ${length} bytes, allowed 0..${most}`);
     return length;
   }
@@ -188,9 +214,9 @@ export class ReplyParser {
       case REPLY_TYPE.OFFSET_HOLE:
         if (payload.length !== OFFSET_HOLE.size)
           this.#broken(`sent a chunk OFFSET_HOLE of ${payload.length} bytes, allowed ${OFFSET_HOLE.size}`);
-        this.#part(request, readOffset(payload), payload.readUInt32BE(OFFSET_HOLE.fields.length.offset), type).fill(0);
+        this.#part(request, readU64(payload, 0), payload.readUInt32BE(OFFSET_HOLE.fields.length.offset), type).fill(0);
         break;
-      case REPLY_TYPE.BLOCK_STATUS:
+      case this.#extended ? REPLY_TYPE.BLOCK_STATUS_EXT : REPLY_TYPE.BLOCK_STATUS:
         this.#blockStatus(request, payload);
         break;
       default:
@@ -213,16 +239,23 @@ export class ReplyParser {
   }
 
   #blockStatus(request: PendingRequest, payload: Buffer): void {
-    const count = (payload.length - BLOCK_STATUS.size) / BLOCK_DESCRIPTOR.size;
+    const [head, size] = this.#extended
+      ? [BLOCK_STATUS_EXT.size, BLOCK_DESCRIPTOR_EXT.size]
+      : [BLOCK_STATUS.size, BLOCK_DESCRIPTOR.size];
+    const count = (payload.length - head) / size;
     if (request.type !== CMD.BLOCK_STATUS || request.descriptors || count < 1 || !Number.isInteger(count))
       this.#broken(`answered ${nameOf(CMD, request.type)} with a chunk BLOCK_STATUS of ${payload.length} bytes`);
     if (payload.readUInt32BE(BLOCK_STATUS.fields.contextId.offset) !== this.#contextId)
       this.#broken(`sent block status of a context that was not selected`);
+    if (this.#extended && payload.readUInt32BE(BLOCK_STATUS_EXT.fields.count.offset) !== count)
+      this.#broken(`sent block status with a count that is not its number of descriptors, ${count}`);
     request.descriptors = [];
-    for (let at = BLOCK_STATUS.size; at < payload.length; at += BLOCK_DESCRIPTOR.size) {
-      const length = payload.readUInt32BE(at + BLOCK_DESCRIPTOR.fields.length.offset);
+    for (let at = head; at < payload.length; at += size) {
+      const [length, status] = this.#extended
+        ? [readU64(payload, at), payload.readUInt32BE(at + BLOCK_DESCRIPTOR_EXT.fields.status.offset + 4)]
+        : [payload.readUInt32BE(at), payload.readUInt32BE(at + BLOCK_DESCRIPTOR.fields.status.offset)];
       if (length === 0) this.#broken("sent block status of 0 bytes");
-      request.descriptors.push(length, payload.readUInt32BE(at + BLOCK_DESCRIPTOR.fields.status.offset));
+      request.descriptors.push(length, status);
     }
   }
 
@@ -266,7 +299,7 @@ export class ReplyParser {
   }
 }
 
-/** A 64-bit offset; above 2^53 rounding leaves it outside of every request. */
-function readOffset(payload: Buffer): number {
-  return payload.readUInt32BE(0) * 2 ** 32 + payload.readUInt32BE(4);
+/** A 64-bit offset or length; above 2^53 rounding leaves it outside of every request. */
+function readU64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
 }

@@ -19,18 +19,23 @@ export class Request {
   readonly cookieLow: number;
   /** Exact below 2^53; above, rounding leaves it beyond every device. */
   readonly offset: number;
+  /** As the offset. */
   readonly length: number;
 
-  /** Copies the fields of the request at byte `at`; its magic was checked. */
-  constructor(input: Buffer, at: number) {
+  /** Copies the fields of the request at byte `at`, which is a compact or an extended one; its magic was checked. */
+  constructor(input: Buffer, at: number, extended: boolean) {
     this.flags = input.readUInt16BE(at + FLAGS_AT);
     this.type = input.readUInt16BE(at + TYPE_AT);
     this.cookieHigh = input.readUInt32BE(at + COOKIE_AT);
     this.cookieLow = input.readUInt32BE(at + COOKIE_AT + 4);
     this.offset = input.readUInt32BE(at + OFFSET_AT) * 2 ** 32 + input.readUInt32BE(at + OFFSET_AT + 4);
-    this.length = input.readUInt32BE(at + LENGTH_AT);
+    const length = input.readUInt32BE(at + LENGTH_AT);
+    this.length = extended ? length * 2 ** 32 + input.readUInt32BE(at + LENGTH_AT + 4) : length;
   }
 }
+
+/** What is read or written byte by byte is no longer than compact headers can ask for, however long the header. */
+const MAX_BYTEWISE = 2 ** 32 - 1;
 
 /** Flags that each command may carry. FUA is allowed everywhere, since clients are known to set it everywhere. */
 const FLAGS: readonly number[] = Object.assign([] as number[], {
@@ -43,6 +48,11 @@ const FLAGS: readonly number[] = Object.assign([] as number[], {
   [CMD.BLOCK_STATUS]: CMD_FLAG.FUA | CMD_FLAG.REQ_ONE,
 });
 
+/** Bytes that follow the request's header. An extended header says so by a flag, which careless clients forget on writes. */
+export function payloadLength({ type, flags, length }: Request, extended: boolean): number {
+  return type === CMD.WRITE || (extended && (flags & CMD_FLAG.PAYLOAD_LEN) !== 0) ? length : 0;
+}
+
 export function isWrite(type: number): boolean {
   return type === CMD.WRITE || type === CMD.TRIM || type === CMD.WRITE_ZEROES;
 }
@@ -52,7 +62,8 @@ export function refusal(request: Request, session: Session): number {
   const { type, flags, offset, length } = request;
   const { device } = session.export;
   const allowed = FLAGS[type];
-  if (allowed === undefined || (flags & ~allowed) !== 0) return NBD_ERRNO.EINVAL;
+  const framing = session.extendedHeaders && type === CMD.WRITE ? CMD_FLAG.PAYLOAD_LEN : 0;
+  if (allowed === undefined || (flags & ~(allowed | framing)) !== 0) return NBD_ERRNO.EINVAL;
   if (type === CMD.FLUSH) return 0;
   if (isWrite(type) && isReadOnly(session.export)) return NBD_ERRNO.EPERM;
   if (offset > device.size - length)
@@ -65,12 +76,15 @@ export function refusal(request: Request, session: Session): number {
       return (flags & CMD_FLAG.DF) !== 0 ? NBD_ERRNO.EOVERFLOW : NBD_ERRNO.EINVAL;
     case CMD.WRITE:
       return length > MAX_PAYLOAD ? NBD_ERRNO.EINVAL : 0;
+    case CMD.CACHE:
+      return length > MAX_BYTEWISE ? NBD_ERRNO.EOVERFLOW : 0;
     case CMD.WRITE_ZEROES:
+      if ((flags & CMD_FLAG.NO_HOLE) !== 0 && length > MAX_BYTEWISE) return NBD_ERRNO.EOVERFLOW;
       // Zeros that must not be a hole are written like any data, which is what FAST_ZERO asks not to do.
       if ((flags & CMD_FLAG.FAST_ZERO) === 0) return 0;
       return session.export.fastZero && (flags & CMD_FLAG.NO_HOLE) === 0 ? 0 : NBD_ERRNO.ENOTSUP;
     case CMD.BLOCK_STATUS:
-      return session.allocationContext === undefined || length === 0 ? NBD_ERRNO.EINVAL : 0;
+      return session.contexts.length === 0 || length === 0 ? NBD_ERRNO.EINVAL : 0;
     default:
       return 0;
   }

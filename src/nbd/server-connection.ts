@@ -2,7 +2,8 @@
 import type { Socket } from "node:net";
 import type { BufferPool } from "./buffer-pool.js";
 import type { ExportSource } from "./exports.js";
-import { Handshake, type Session } from "./handshake.js";
+import { type Encryption, Handshake, type Session } from "./handshake.js";
+import { encryptServerSide, type ServerTls } from "./server-tls.js";
 import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
 import { Transmission, type TransmissionLimits } from "./transmission.js";
 
@@ -16,45 +17,41 @@ export interface ConnectionContext {
   readonly exports: ExportSource;
   readonly limits: ConnectionLimits;
   readonly pool: BufferPool;
+  /** Undefined: no TLS. */
+  readonly tls: ServerTls | undefined;
   /** Hears of errors that the client was told only by a number. */
   failed(error: unknown): void;
 }
 
 export class ServerConnection {
-  readonly #socket: Socket;
-  readonly #failed: (error: unknown) => void;
-  readonly #limits: ConnectionLimits;
-  readonly #pool: BufferPool;
+  readonly #plain: Socket;
+  readonly #context: ConnectionContext;
+  /** What the protocol is spoken on: the plain socket, or the encrypted one over it. */
+  #stream: Socket;
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
   #session: Session | undefined;
   #deadline: NodeJS.Timeout | undefined;
+  readonly #onData = (chunk: Buffer) => (this.#transmission ?? this.#handshake)?.receive(chunk);
+  /** A client that only ends its half still gets the replies to what it asked. */
+  readonly #onEnd = () => void this.finish();
   /** Resolves when the socket is closed and nothing of it is in flight in the device any more. */
   readonly closed: Promise<void>;
 
-  constructor(socket: Socket, { exports, limits, pool, failed }: ConnectionContext) {
-    this.#socket = socket;
-    this.#failed = failed;
-    this.#limits = limits;
-    this.#pool = pool;
-    this.#handshake = new Handshake(exports, {
-      send: (bytes) => void socket.write(bytes),
-      done: (session, rest) => this.#begin(session, rest),
-      end: (polite) => this.#end(polite),
-      failed,
-    });
+  constructor(socket: Socket, context: ConnectionContext) {
+    this.#plain = this.#stream = socket;
+    this.#context = context;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    this.#setDeadline();
-    socket.on("data", (chunk: Buffer) => (this.#transmission ?? this.#handshake)?.receive(chunk));
-    // A client that only ends its half still gets the replies to what it asked.
-    socket.on("end", () => void this.finish());
     socket.on("error", () => socket.destroy()); // "close" follows, and says all there is to say
+    this.#setDeadline();
     this.closed = new Promise<void>((resolve) => socket.on("close", () => resolve())).then(() => {
       clearTimeout(this.#deadline);
       return this.#transmission?.stop();
     });
-    this.#handshake.start();
+    const { tls } = context;
+    this.#negotiate(!tls ? "none" : (tls.required ?? true) ? "required" : "optional");
+    this.#handshake!.start();
   }
 
   get session(): Session | undefined {
@@ -67,7 +64,7 @@ export class ServerConnection {
 
   /** Takes no further request, lets those in flight end, and closes the connection. */
   async finish(): Promise<void> {
-    this.#socket.pause();
+    this.#stream.pause();
     await this.#transmission?.stop();
     this.#end(true);
   }
@@ -75,34 +72,64 @@ export class ServerConnection {
   /** Whole, not since the last byte: a client that sends one byte now and then is cut off as well. */
   #setDeadline(): void {
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#socket.destroy(), this.#limits.handshakeTimeoutMs);
+    this.#deadline = setTimeout(() => this.destroy(), this.#context.limits.handshakeTimeoutMs);
   }
 
   destroy(): void {
-    this.#socket.destroy();
+    this.#stream.destroy();
+    this.#plain.destroy();
+  }
+
+  #negotiate(encryption: Encryption, afterTls?: number): void {
+    const stream = this.#stream;
+    const events = {
+      send: (bytes: Uint8Array) => void stream.write(bytes),
+      done: (session: Session, rest: Buffer) => this.#begin(session, rest),
+      startTls: (clientFlags: number) => void this.#startTls(clientFlags),
+      end: (polite: boolean) => this.#end(polite),
+      failed: this.#context.failed,
+    };
+    this.#handshake = new Handshake(this.#context.exports, encryption, events, afterTls);
+    stream.on("data", this.#onData).on("end", this.#onEnd);
+  }
+
+  /** A client that fails at TLS is gone; nobody else has to hear of it. */
+  async #startTls(clientFlags: number): Promise<void> {
+    this.#handshake = undefined;
+    this.#plain.off("data", this.#onData).off("end", this.#onEnd).pause();
+    try {
+      const stream = await encryptServerSide(this.#plain, this.#context.tls!);
+      this.#stream = stream;
+      stream.on("error", () => stream.destroy());
+      stream.on("close", () => this.#plain.destroy());
+      this.#negotiate("done", clientFlags);
+    } catch {
+      this.#plain.destroy();
+    }
   }
 
   #begin(session: Session, rest: Buffer): void {
-    const socket = this.#socket;
+    const stream = this.#stream;
+    const { limits, pool, failed } = this.#context;
     clearTimeout(this.#deadline);
     this.#session = session;
     this.#handshake = undefined;
-    this.#transmission = new Transmission(session, this.#limits, this.#pool, {
-      send: (parts, sent) => sendParts(socket, parts, sent),
+    this.#transmission = new Transmission(session, limits, pool, {
+      send: (parts, sent) => sendParts(stream, parts, sent),
       // After all sockets that are readable now were read: their replies share a write, and nobody waits longer for it.
       schedule: (flush) => void setImmediate(flush),
-      pause: () => void socket.pause(),
-      resume: () => void socket.resume(),
+      pause: () => void stream.pause(),
+      resume: () => void stream.resume(),
       end: (polite) => this.#end(polite),
-      failed: this.#failed,
+      failed,
     });
     if (rest.length > 0) this.#transmission.receive(rest);
   }
 
   #end(polite: boolean): void {
-    const socket = this.#socket;
-    if (!polite) return void socket.destroy();
+    const stream = this.#stream;
+    if (!polite) return void stream.destroy();
     this.#setDeadline(); // for a client that never takes its last replies
-    socket.end(() => socket.destroy()); // what the client still sends is of no interest
+    stream.end(() => stream.destroy()); // what the client still sends is of no interest
   }
 }

@@ -1,7 +1,8 @@
 /**
  * NBD server: fixed newstyle over TCP or a unix socket (doc/proto.md of NetworkBlockDevice/nbd).
- * Does: EXPORT_NAME GO INFO LIST ABORT STRUCTURED_REPLY LIST/SET_META_CONTEXT (base:allocation); READ with holes and DF, WRITE, FUA, FLUSH,
- * TRIM, WRITE_ZEROES, CACHE, BLOCK_STATUS; several connections and requests at once. Does not yet: TLS, extended headers, dirty bitmaps.
+ * Does: EXPORT_NAME GO INFO LIST ABORT STARTTLS STRUCTURED_REPLY EXTENDED_HEADERS LIST/SET_META_CONTEXT (base:allocation and one
+ * qemu:dirty-bitmap); READ with holes and DF, WRITE, FUA, FLUSH, TRIM, WRITE_ZEROES, CACHE, BLOCK_STATUS; several connections and
+ * requests at once. Does not: a filter in the payload of BLOCK_STATUS, RESIZE.
  */
 import { type AddressInfo, createServer } from "node:net";
 import { BufferPool } from "./buffer-pool.js";
@@ -9,9 +10,13 @@ import { MAX_PAYLOAD } from "./codes.js";
 import { checkExports, type ExportSource } from "./exports.js";
 import { type ListenAddress, LOOPBACK, listen } from "./listen.js";
 import { type ConnectionLimits, ServerConnection } from "./server-connection.js";
+import type { ServerTls } from "./server-tls.js";
 import { type NbdAddress, printNbdUri } from "./uri.js";
 
 export type { Export, ExportSource } from "./exports.js";
+export type { DirtyBitmap, DirtyRun } from "./meta-context.js";
+export type { ServerTls } from "./server-tls.js";
+export { readServerCredentials, type TlsCredentials } from "./tls-credentials.js";
 
 export interface ClosedConnection {
   /** The export's own name, also when the client asked for the default; undefined when it never chose one. */
@@ -23,6 +28,8 @@ export interface ClosedConnection {
 export interface NbdServerOptions {
   readonly exports: ExportSource;
   readonly limits?: Partial<ServerLimits>;
+  /** Clients can encrypt, or must. */
+  readonly tls?: ServerTls;
   /** Called when the connection's last request has left the device too. */
   readonly onConnectionClosed?: (connection: ClosedConnection) => void;
   /** A device failed a request, or could not be offered; the client was told an error value. */
@@ -63,7 +70,8 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
   if (typeof options.exports !== "function") checkExports(options.exports);
   const limits = { ...LIMITS, ...options.limits };
   const pool = new BufferPool(POOL_BYTES);
-  const context = { exports: options.exports, limits, pool, failed: (error: unknown) => options.onError?.(error) };
+  const { exports, tls } = options;
+  const context = { exports, limits, pool, tls, failed: (error: unknown) => options.onError?.(error) };
   const clients = new Set<ServerConnection>();
   const accept = (client: ServerConnection) => {
     clients.add(client);
@@ -85,7 +93,7 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
   let closing: Promise<void> | undefined;
   return {
     port: "port" in target ? target.port : undefined,
-    uri: (exportName = "") => printNbdUri({ target, exportName }),
+    uri: (exportName = "") => printNbdUri({ target, exportName, ...(tls ? { tls: {} } : {}) }),
     connectionCount: (name) =>
       [...clients].filter(({ session }) => session && (name === undefined || session.name === name)).length,
     close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs)),

@@ -2,7 +2,7 @@
 import type { BlockDevice } from "../block/device.js";
 import type { BufferPool } from "./buffer-pool.js";
 import { STATE } from "./codes.js";
-import { allocation } from "./commands.js";
+import { allocation } from "./meta-context.js";
 import type { Replies } from "./replies.js";
 import type { Request } from "./request.js";
 

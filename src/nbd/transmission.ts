@@ -11,14 +11,15 @@
  * Nothing here is a socket's or a thread's, so that a blocking worker can drive it as well.
  */
 import type { BufferPool } from "./buffer-pool.js";
-import { CMD, CMD_FLAG, MAX_PAYLOAD, REQUEST_MAGIC } from "./codes.js";
-import { allocation, execute } from "./commands.js";
+import { CMD, CMD_FLAG, EXTENDED_REQUEST_MAGIC, MAX_PAYLOAD, REQUEST_MAGIC } from "./codes.js";
+import { execute } from "./commands.js";
 import { toNbdErrno } from "./errno.js";
 import type { Session } from "./handshake.js";
-import { REQUEST } from "./layout.js";
+import { EXTENDED_REQUEST, REQUEST } from "./layout.js";
+import { contextRuns } from "./meta-context.js";
 import { Outbox, type Send } from "./outbox.js";
 import { Replies } from "./replies.js";
-import { isWrite, Request, refusal } from "./request.js";
+import { isWrite, payloadLength, Request, refusal } from "./request.js";
 import { readSparse } from "./sparse-read.js";
 
 export interface Wire {
@@ -41,10 +42,10 @@ export interface TransmissionLimits {
 }
 
 const MAGIC_AT = REQUEST.fields.magic.offset;
-const TYPE_AT = REQUEST.fields.type.offset;
-const LENGTH_AT = REQUEST.fields.length.offset;
 /** Payload of a refused write that is read past. After more the connection ends: reading it would serve only the client's greed. */
 const MAX_SKIPPED = 2 * MAX_PAYLOAD;
+/** What the descriptors of a block status may take. */
+const STATUS_WEIGHT = 64 << 10;
 /** Shorter reads are sent as data without a look at the map, which would cost more than the bytes. */
 const HOLES_FROM = 32 << 10;
 
@@ -55,6 +56,8 @@ export class Transmission {
   readonly #outbox: Outbox;
   readonly #replies: Replies;
   readonly #pool: BufferPool;
+  readonly #headerSize: number;
+  readonly #magic: number;
   #input: Buffer = Buffer.alloc(0);
   #at = 0;
   /** The write whose payload is coming in: #filled bytes of it are here. */
@@ -81,7 +84,18 @@ export class Transmission {
       (flush) => wire.schedule(flush),
       () => this.#continue(),
     );
-    this.#replies = new Replies(this.#outbox, session.structuredReplies);
+    const { extendedHeaders, structuredReplies } = session;
+    this.#headerSize = extendedHeaders ? EXTENDED_REQUEST.size : REQUEST.size;
+    this.#magic = extendedHeaders ? EXTENDED_REQUEST_MAGIC : REQUEST_MAGIC;
+    this.#replies = new Replies(
+      this.#outbox,
+      extendedHeaders ? "extended" : structuredReplies ? "structured" : "simple",
+    );
+  }
+
+  /** Requests that were taken and are not answered. */
+  get inFlight(): number {
+    return this.#requests;
   }
 
   /** Whether a request that changes the device was let through. */
@@ -121,24 +135,22 @@ export class Transmission {
   #header(): boolean {
     const input = this.#input;
     const at = this.#at;
-    if (input.length - at < REQUEST.size) return false;
-    if (input.readUInt32BE(at + MAGIC_AT) !== REQUEST_MAGIC) return this.#hangUp();
-    const type = input.readUInt16BE(at + TYPE_AT);
-    if (type === CMD.DISC) return this.#disconnect();
-    const length = input.readUInt32BE(at + LENGTH_AT);
-    if (this.#isFull(type === CMD.READ || type === CMD.WRITE ? length : 0)) {
+    if (input.length - at < this.#headerSize) return false;
+    if (input.readUInt32BE(at + MAGIC_AT) !== this.#magic) return this.#hangUp();
+    const request = new Request(input, at, this.#session.extendedHeaders);
+    if (request.type === CMD.DISC) return this.#disconnect();
+    if (this.#isFull(weightOf(request))) {
       this.#stalled = true;
       this.#wire.pause();
       return false;
     }
-    this.#at = at + REQUEST.size;
-    const request = new Request(input, at);
+    this.#at = at + this.#headerSize;
     const errno = refusal(request, this.#session);
     if (errno !== 0) return this.#refuse(request, errno);
     this.#requests++;
-    this.#bytes += payloadOf(request);
-    if (isWrite(type)) this.#wrote = true;
-    if (type === CMD.WRITE) this.#beginPayload(request);
+    this.#bytes += weightOf(request);
+    if (isWrite(request.type)) this.#wrote = true;
+    if (request.type === CMD.WRITE) this.#beginPayload(request);
     else this.#run(request, undefined);
     return true;
   }
@@ -150,12 +162,13 @@ export class Transmission {
   }
 
   #refuse(request: Request, errno: number): boolean {
-    if (request.type !== CMD.WRITE || request.length === 0) {
+    const payload = payloadLength(request, this.#session.extendedHeaders);
+    if (payload === 0) {
       this.#replies.error(request, errno, "the request does not fit the export");
       return true;
     }
-    if (request.length > MAX_SKIPPED) return this.#hangUp();
-    this.#skip = request.length;
+    if (payload > MAX_SKIPPED) return this.#hangUp();
+    this.#skip = payload;
     this.#refused = { request, errno };
     return true;
   }
@@ -235,9 +248,12 @@ export class Transmission {
 
   #blockStatus(request: Request): void {
     const { offset, length, flags } = request;
-    allocation(this.#session.export.device, offset, length, (flags & CMD_FLAG.REQ_ONE) !== 0).then(
-      (runs) => {
-        this.#replies.blockStatus(request, this.#session.allocationContext!, runs);
+    const { contexts, export: exported } = this.#session;
+    const one = (flags & CMD_FLAG.REQ_ONE) !== 0;
+    Promise.all(contexts.map((context) => contextRuns(exported, context, offset, length, one))).then(
+      (found) => {
+        for (const [i, runs] of found.entries())
+          this.#replies.blockStatus(request, contexts[i]!.id, runs, i === found.length - 1);
         this.#finish(request);
       },
       (error) => this.#fail(request, error),
@@ -252,7 +268,7 @@ export class Transmission {
 
   #finish(request: Request): void {
     this.#requests--;
-    this.#bytes -= payloadOf(request);
+    this.#bytes -= weightOf(request);
     if (this.#stopped) this.#settle();
     else this.#continue();
   }
@@ -284,6 +300,8 @@ export class Transmission {
   }
 }
 
-function payloadOf({ type, length }: Request): number {
-  return type === CMD.READ || type === CMD.WRITE ? length : 0;
+/** Bytes that a request makes the server hold. */
+function weightOf({ type, length }: Request): number {
+  if (type === CMD.READ || type === CMD.WRITE) return length;
+  return type === CMD.BLOCK_STATUS ? STATUS_WEIGHT : 0;
 }

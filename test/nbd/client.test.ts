@@ -114,14 +114,7 @@ describe("on our server", () => {
     await client.discard(0, 3 * 2 ** 30);
     await client.zero(4096, 100 << 20);
     await client.flush();
-    expect(calls).toEqual([
-      `discard 0 ${2 ** 30}`,
-      `discard ${2 ** 30} ${2 ** 30}`,
-      `discard ${2 * 2 ** 30} ${2 ** 30}`,
-      `zero 4096 ${64 << 20}`,
-      `zero ${4096 + (64 << 20)} ${36 << 20}`,
-      "flush",
-    ]);
+    expect(calls).toEqual([`discard 0 ${3 * 2 ** 30}`, `zero 4096 ${100 << 20}`, "flush"]);
   });
 
   test("errors keep their kind on the way", async () => {
@@ -160,7 +153,7 @@ describe("on our server", () => {
 
   test("a server that goes away fails what waits and what comes after, by name", async () => {
     const gate = gatedDevice(1 << 20);
-    const { client, server } = await onServer(gate.device);
+    const { client, server } = await onServer(gate.device, { reconnect: { firstDelayMs: 1 } });
     const waiting = [client.read(0, Buffer.alloc(512)), client.write(0, Buffer.alloc(512))].map((operation) =>
       expect(operation).rejects.toMatchObject({ code: "IO", message: expect.stringContaining(client.label) }),
     );
@@ -216,7 +209,7 @@ describe("opening", () => {
       "a reply to another option",
       { option: () => optionReply(OPT.LIST, REP.ACK) },
       "PROTOCOL",
-      "answers option LIST, asked was STRUCTURED_REPLY",
+      "answers option LIST, asked was EXTENDED_HEADERS",
     ],
     [
       "a reply of 4 GiB",
@@ -303,7 +296,6 @@ describe("opening", () => {
       code: "NOT_FOUND",
       message: expect.stringContaining(missing),
     });
-    await expect(connectNbd("nbds://localhost/x")).rejects.toMatchObject({ code: "UNSUPPORTED" });
   });
 
   test("a server that accepts and is silent", async () => {

@@ -97,6 +97,8 @@ async function options(socket: Socket, script: Script, read: (length: number) =>
       return void socket.write(EXPORT_NAME_REPLY.encode({ size, flags }));
     } else if (script.modern === false) {
       socket.write(optionReply(option, REP.ERR_UNSUP));
+    } else if (option === OPT.EXTENDED_HEADERS || option === OPT.STARTTLS) {
+      socket.write(optionReply(option, REP.ERR_UNSUP));
     } else if (option === OPT.SET_META_CONTEXT) {
       socket.write(
         Buffer.concat([

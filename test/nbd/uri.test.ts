@@ -19,9 +19,12 @@ describe("NBD URIs", () => {
   ])("%s", (uri, target, exportName) => expect(parseNbdUri(uri)).toEqual({ target, exportName }));
 
   test.each([
-    ["nbds://host/x", "TLS is not supported"],
-    ["nbds+unix:///x?socket=/s", "TLS is not supported"],
-    ["nbd+vsock://1/", "allowed nbd and nbd+unix"],
+    ["nbds://host/x?tls-certificates=/a&tls-psk-file=/b", "allowed one of them"],
+    ["nbds://host/x?tls-verify-peer=maybe", "allowed true and false"],
+    ["nbds://host/x?tls-key=/k", '"tls-key"'],
+    ["nbds://host/x?socket=/s", "allowed with nbds+unix"],
+    ["nbds+unix:///x", "no parameter socket"],
+    ["nbd+vsock://1/", "allowed nbd, nbds, nbd+unix and nbds+unix"],
     ["nbd+unix:///x", "no parameter socket"],
     ["nbd+unix:///x?socket=", "no parameter socket"],
     ["nbd://h/x?socket=/s", "allowed with nbd+unix"],
@@ -40,6 +43,20 @@ describe("NBD URIs", () => {
       expect.objectContaining({ code: "UNSUPPORTED", message: expect.stringContaining(reason) }),
     ),
   );
+
+  test.each([
+    ["nbds://example.com/x", { host: "example.com", port: 10809 }, {}],
+    ["nbds://alice@h:1/x?tls-psk-file=/k%20s", { host: "h", port: 1 }, { username: "alice", pskFile: "/k s" }],
+    [
+      "nbds+unix://a%40b@/x?socket=/s&tls-certificates=/pki&tls-hostname=h&tls-verify-peer=1",
+      { path: "/s" },
+      { username: "a@b", certificates: "/pki", hostname: "h" },
+    ],
+    ["nbds://h/x?tls-verify-peer=false", { host: "h", port: 10809 }, { verifyPeer: false }],
+  ])("%s", (uri, target, tls) => {
+    expect(parseNbdUri(uri)).toEqual({ target, exportName: "x", tls });
+    expect(parseNbdUri(printNbdUri({ target, exportName: "x", tls }))).toEqual({ target, exportName: "x", tls });
+  });
 
   test("print and parse are inverse", () => {
     const name = fc.string({ unit: "grapheme", maxLength: 40 }).filter((text) => !text.includes("\0"));
