@@ -66,6 +66,9 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     "block-detach": { summary: "detach a domain's device, as xl does", load: () => import("./verbs/block-detach.js") },
     "block-list": { summary: "list a domain's devices, as xl does", load: () => import("./verbs/block-list.js") },
   },
+  Network: {
+    serve: { summary: "serve disks to NBD clients", load: () => import("./verbs/serve.js") },
+  },
   "First contact": {
     tour: {
       summary: "show all of it on a real disk image, in a temporary folder",

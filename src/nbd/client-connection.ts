@@ -2,7 +2,7 @@
 import { connect, type Socket } from "node:net";
 import { DiskError, fromErrno } from "../errors.js";
 import { type Agreement, type Channel, negotiate } from "./client-handshake.js";
-import { type ClientTls, encryptClientSide } from "./client-tls.js";
+import { type ClientTls, encryptClientSide, tlsError } from "./client-tls.js";
 import { CMD, CMD_FLAG, EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC } from "./codes.js";
 import { fromNbdErrno } from "./errno.js";
 import { EXTENDED_REQUEST, REQUEST } from "./layout.js";
@@ -116,7 +116,7 @@ export class ClientConnection {
   #watch(stream: Socket, timeoutMs: number): void {
     stream.setTimeout(timeoutMs);
     stream.on("timeout", () => this.#silent(timeoutMs));
-    stream.on("error", (error) => this.#lose(fromErrno(`use ${this.#label}`, error)));
+    stream.on("error", (error) => this.#lose(tlsError(this.#label, error)));
   }
 
   #destroy(): void {
@@ -145,7 +145,7 @@ export class ClientConnection {
 
   /** Sends a request, whose buffer stays the connection's until its reply came, or until the end of the connection was told. */
   send(waiting: Waiting): void {
-    if (this.#lost) return waiting.reject(this.#lost);
+    if (this.#lost) return void waiting.reject(this.#lost);
     const { request } = waiting;
     const cookie = this.#nextCookie();
     const { extendedHeaders } = this.#agreement;
@@ -271,7 +271,7 @@ export class ClientConnection {
   }
 
   #silent(timeoutMs: number): void {
-    if (this.#closing) return this.#destroy();
+    if (this.#closing) return void this.#destroy();
     const established = this.#agreement !== undefined;
     if (established && this.#waiting.size === 0) return;
     const what = established

@@ -115,7 +115,7 @@ export class ClientLink {
     if (changed) {
       void connection.close();
       const text = `Cannot use ${this.#address.label}: the export changed while the connection was lost, ${changed}`;
-      return this.#giveUp(new DiskError("PROTOCOL", text));
+      return void this.#giveUp(new DiskError("PROTOCOL", text));
     }
     const queue = this.#queue.splice(0);
     this.#use(connection);

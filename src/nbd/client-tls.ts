@@ -49,12 +49,17 @@ export function encryptClientSide(socket: Socket, { options }: ClientTls, label:
   });
 }
 
-function tlsError(label: string, error: unknown): DiskError {
-  const { code = "", message } = error as NodeJS.ErrnoException;
+/** An error of the stream in the words of this program; OpenSSL's own come with files and lines of its source. */
+export function tlsError(label: string, error: unknown): DiskError {
+  const { code = "", message, reason } = error as NodeJS.ErrnoException & { readonly reason?: string };
   if (/CERT|SIGNED|ISSUER|ALTNAME/.test(code))
     return new DiskError("DENIED", `Cannot open ${label}: the server's certificate is not accepted (${message})`, {
       details: { errno: code },
       cause: error,
     });
-  return fromErrno(`encrypt the connection to ${label}`, error);
+  if (reason !== undefined)
+    return new DiskError("DENIED", `Cannot open ${label}: the server refuses this client (${reason})`, {
+      cause: error,
+    });
+  return fromErrno(`use ${label}`, error);
 }

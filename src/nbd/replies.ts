@@ -88,7 +88,7 @@ export class Replies {
 
   /** The runs of one context; the reply has one of these chunks for each that was selected. */
   blockStatus(request: Request, contextId: number, runs: readonly StatusRun[], last: boolean): void {
-    if (this.#headers === "extended") return this.#extendedStatus(request, contextId, runs, last);
+    if (this.#headers === "extended") return void this.#extendedStatus(request, contextId, runs, last);
     const rest = runs.length * BLOCK_DESCRIPTOR.size;
     const at = this.#chunk(request, REPLY_TYPE.BLOCK_STATUS, last, BLOCK_STATUS.size, rest);
     this.#outbox.block.writeUInt32BE(contextId, at + BLOCK_STATUS.fields.contextId.offset);

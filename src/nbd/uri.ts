@@ -60,7 +60,7 @@ export function parseNbdUri(uri: string): NbdAddress {
 /** The URI that `parseNbdUri` reads back as the same address. */
 export function printNbdUri({ target, exportName, tls }: NbdAddress): string {
   // The export name is one opaque string: its slashes stay readable, all else is escaped.
-  const name = escape(exportName);
+  const name = escaped(exportName);
   const user = tls?.username ? `${encodeURIComponent(tls.username)}@` : "";
   const scheme = tls ? "nbds" : "nbd";
   if ("path" in target)
@@ -80,11 +80,11 @@ function printTls(tls: TlsParameters = {}): Record<string, string | undefined> {
 }
 
 function printQuery(parameters: Record<string, string | undefined>): string {
-  const parts = Object.entries(parameters).flatMap(([key, value]) => (value ? [`${key}=${escape(value)}`] : []));
+  const parts = Object.entries(parameters).flatMap(([key, value]) => (value ? [`${key}=${escaped(value)}`] : []));
   return parts.length === 0 ? "" : `?${parts.join("&")}`;
 }
 
-function escape(text: string): string {
+function escaped(text: string): string {
   return encodeURIComponent(text).replaceAll("%2F", "/");
 }
 

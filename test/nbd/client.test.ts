@@ -395,7 +395,7 @@ describe("replies", () => {
       let done = 0;
       const parser = new ReplyParser(
         { find: () => pending, done: () => void done++ },
-        { structuredReplies: true, allocationContext: 7 },
+        { structuredReplies: true, extendedHeaders: false, allocationContext: 7 },
         "x",
       );
       for (let at = 0; at < stream.length; at += size) parser.receive(Buffer.from(stream.subarray(at, at + size)));
