@@ -52,10 +52,8 @@ export const XEN_WORDS = {
   paused: 3,
   /** Frames that its grant table has now. */
   grantFrames: 4,
-  /** Mappings that others hold of its pages. */
-  foreignMaps: 5,
   /** Bit v: vcpu v is in a poll, so that masked events wake it too. */
-  polling: 6,
+  polling: 5,
   doorbells: DOORBELLS,
   /** Rows of four words, one for each port. */
   ports: PORTS,
@@ -63,11 +61,11 @@ export const XEN_WORDS = {
   virqs: VIRQ_PORTS,
   /** One word for each grant entry. */
   pins: PINS,
-  /** For each maptrack frame 0, or 1 more than the number of the vcpu whose handles these are. */
+  /** For each maptrack frame 0, or whose handles these are and for mapping whose pages. */
   maptrackOwners: MAPTRACK_OWNERS,
-  /** Rows of two words, one for each handle. */
+  /** One word for each handle. */
   maptrack: MAPTRACK,
-  size: MAPTRACK + MAX_HANDLES * 2,
+  size: MAPTRACK + MAX_HANDLES,
 } as const;
 
 /** Byte offsets within `sharedInfo` (struct shared_info, x86_64). */
@@ -121,17 +119,24 @@ const HYPERVISOR = -1;
 export class DomainView {
   readonly domid: number;
   readonly memory: SharedArrayBuffer | undefined;
+  /** Pages of `memory`. */
+  readonly frames: number;
   readonly info: Int32Array;
   readonly infoBytes: Uint8Array;
   readonly xen: Int32Array;
   /** The grant table's words, where this thread may see them. */
   readonly entries: Int32Array | undefined;
+  /** This thread's free handles for mapping pages of this domain. */
+  readonly freeHandles: number[] = [];
+  /** Views on single frames of `memory`, made when first mapped. */
+  readonly pages: (Uint8Array | undefined)[] = [];
   readonly #user: number;
 
   /** `user`: the vcpu whose thread this is, for the locks that it takes. */
   constructor(pages: DomainPages, user = HYPERVISOR) {
     this.domid = pages.domid;
     this.memory = pages.memory;
+    this.frames = (pages.memory?.byteLength ?? 0) / PAGE_SIZE;
     this.entries = pages.grantTable && new Int32Array(pages.grantTable);
     this.info = new Int32Array(pages.sharedInfo);
     this.infoBytes = new Uint8Array(pages.sharedInfo);

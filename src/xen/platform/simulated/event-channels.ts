@@ -5,20 +5,22 @@
 import type { EventChannels, Vcpu } from "../platform.js";
 import { type DomainTable, type DomainView, MAX_PORTS, SHARED_INFO, XEN_WORDS } from "./domain-pages.js";
 import {
+  allocUnbound,
   bindPorts,
   closePort,
   isBoundTo,
   isPending,
   isPort,
   maskPort,
+  PEER,
   PORT_STATE,
-  REMOTE_DOMID,
-  REMOTE_PORT,
+  peerDomid,
+  peerPort,
+  peerWord,
   refused,
   row,
   STATE,
   setPending,
-  takePort,
   unmaskPort,
   VCPU,
 } from "./port-table.js";
@@ -44,7 +46,7 @@ export class SimulatedEvents implements EventChannels, Vcpu {
   }
 
   allocUnbound(remoteDomid: number): number {
-    return this.#own.locked(() => takePort(this.#own, PORT_STATE.unbound, remoteDomid, 0, this.#vcpu));
+    return allocUnbound(this.#own, remoteDomid, this.#vcpu);
   }
 
   bindInterdomain(remoteDomid: number, remotePort: number): number {
@@ -62,12 +64,12 @@ export class SimulatedEvents implements EventChannels, Vcpu {
     const at = row(port);
     const { xen, domid } = this.#own;
     const state = isPort(port) ? Atomics.load(xen, at + STATE) : PORT_STATE.closed;
-    if (state === PORT_STATE.closed || state === PORT_STATE.virq) throw refused("EINVAL", `port ${port} is closed`);
-    if (state !== PORT_STATE.interdomain) return;
-    const remote = this.#domains.get(xen[at + REMOTE_DOMID]!);
-    const remotePort = xen[at + REMOTE_PORT]!;
+    if (state === PORT_STATE.unbound) return;
+    if (state !== PORT_STATE.interdomain) throw refused("EINVAL", `port ${port} is closed`);
+    const peer = xen[at + PEER]!;
+    const remote = this.#domains.get(peerDomid(peer));
     // The peer may have closed its end a moment ago and use the number for something else.
-    if (remote && isBoundTo(remote, remotePort, domid, port)) setPending(remote, remotePort);
+    if (remote && isBoundTo(remote, peerPort(peer), peerWord(domid, port))) setPending(remote, peerPort(peer));
   }
 
   close(port: number): void {

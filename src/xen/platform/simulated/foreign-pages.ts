@@ -11,17 +11,10 @@ import {
   MAPTRACK_FRAMES,
   MAX_HANDLES,
   vcpuId,
-  XEN_WORDS,
 } from "./domain-pages.js";
 import { entryLock, type Granter, isGranter, isReference, pin, unpin } from "./grant-entry.js";
-import { Maptrack, maptrackRow, maptrackWord } from "./maptrack.js";
+import { maptrackRow, maptrackWord, takeMaptrackFrame } from "./maptrack.js";
 import { raiseDomainException } from "./virq.js";
-
-/**
- * Pages of one domain that all others together may have mapped: a quarter of what Dom0 may map of everybody, and no more
- * than two full grant tables (XSA-300). Threads that map at the same instant may pass it by one each.
- */
-export const MAX_FOREIGN_MAPS = 65536;
 
 const HANDLE_SHIFT = Math.log2(HANDLES_PER_FRAME);
 const HANDLE_MASK = HANDLES_PER_FRAME - 1;
@@ -37,17 +30,16 @@ export class SimulatedForeignPages implements ForeignPages {
   readonly #domains: DomainTable;
   readonly #own: DomainView;
   readonly #lock: number;
-  readonly #maptrack: Maptrack;
+  readonly #vcpu: number;
   /** By maptrack frame, then by handle within it. */
   readonly #mappings: (Mapping | undefined)[][] = Array.from({ length: MAPTRACK_FRAMES }, () => []);
-  readonly #pages = new WeakMap<SharedArrayBuffer, (Uint8Array | undefined)[]>();
   #mapped = 0;
 
   constructor(domains: DomainTable, own: DomainView, vcpu: number) {
     this.#domains = domains;
     this.#own = own;
     this.#lock = entryLock(vcpuId(own.domid, vcpu));
-    this.#maptrack = new Maptrack(own, vcpu);
+    this.#vcpu = vcpu;
   }
 
   get mapped(): number {
@@ -58,21 +50,18 @@ export class SimulatedForeignPages implements ForeignPages {
     const granter = this.#domains.get(domid);
     if (!isGranter(granter)) return GNTST.bad_domain;
     if (!isReference(granter, ref)) return GNTST.bad_gntref;
-    if (Atomics.load(granter.xen, XEN_WORDS.foreignMaps) >= MAX_FOREIGN_MAPS) return GNTST.no_space;
-    const handle = this.#maptrack.take();
-    if (handle === undefined) return GNTST.no_space;
+    if (granter.freeHandles.length === 0 && !takeMaptrackFrame(this.#own, this.#vcpu, granter)) return GNTST.no_space;
+    const handle = granter.freeHandles.pop()!;
     const { xen } = this.#own;
     const row = maptrackRow(handle);
-    const word = maptrackWord(domid, writable);
+    const word = maptrackWord(ref, writable);
     const frame = pin(granter, this.#own.domid, this.#lock, ref, writable);
     if (frame < 0) {
-      this.#maptrack.give(handle);
+      granter.freeHandles.push(handle);
       return frame;
     }
-    xen[row + 1] = ref;
     xen[row] = word;
-    Atomics.add(granter.xen, XEN_WORDS.foreignMaps, 1);
-    const page = this.#pageOf(granter, frame);
+    const page = pageOf(granter, frame);
     if (!page) {
       this.#release(granter, ref, writable, handle);
       return GNTST.bad_page;
@@ -151,18 +140,15 @@ export class SimulatedForeignPages implements ForeignPages {
     const row = maptrackRow(handle);
     const left = unpin(granter, this.#lock, ref, writable);
     xen[row] = 0;
-    Atomics.sub(granter.xen, XEN_WORDS.foreignMaps, 1);
-    this.#maptrack.give(handle);
+    granter.freeHandles.push(handle);
     if (left === 0 && !granter.alive) raiseDomainException(this.#domains); // it may have been the last one
   }
+}
 
-  #pageOf(granter: Granter, frame: number): Uint8Array | undefined {
-    const { memory } = granter;
-    if (frame >= memory.byteLength / PAGE_SIZE) return undefined;
-    let pages = this.#pages.get(memory);
-    if (!pages) this.#pages.set(memory, (pages = []));
-    return (pages[frame] ??= new Uint8Array(memory, frame * PAGE_SIZE, PAGE_SIZE));
-  }
+/** Undefined for a frame that the granter does not have. */
+function pageOf({ memory, frames, pages }: Granter, frame: number): Uint8Array | undefined {
+  if (frame >= frames) return undefined;
+  return (pages[frame] ??= new Uint8Array(memory, frame * PAGE_SIZE, PAGE_SIZE));
 }
 
 /** Whether the end has that many bytes; those of a grant lie within its one page. */

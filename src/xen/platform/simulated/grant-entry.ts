@@ -76,10 +76,12 @@ export function unpin(granter: Granter, lock: number, ref: number, writable: boo
   return left;
 }
 
-/** Whether anybody holds a pin on any of the domain's entries. */
-export function isPinned(domain: DomainView): boolean {
-  const pins = domain.xen.subarray(XEN_WORDS.pins, XEN_WORDS.pins + entriesOf(domain));
-  return pins.some((word) => word !== 0);
+/** Pins on all of the domain's entries: the mappings that anybody holds of its pages. */
+export function countPins(domain: DomainView): number {
+  let count = 0;
+  for (const word of domain.xen.subarray(XEN_WORDS.pins, XEN_WORDS.pins + entriesOf(domain)))
+    if (word !== 0) count += (word & KIND_MASK) + ((word >>> 8) & KIND_MASK);
+  return count;
 }
 
 /**

@@ -7,15 +7,16 @@ import { GNTST } from "../platform.js";
 import { type DomainTable, type DomainView, GRANT_FRAMES, MAX_PORTS, XEN_WORDS } from "./domain-pages.js";
 import { setupTable } from "./grant-table.js";
 import {
+  allocUnbound,
   closeAllPorts,
   isPort,
+  PEER,
   PORT_STATE,
-  REMOTE_DOMID,
-  REMOTE_PORT,
+  peerDomid,
+  peerPort,
   refused,
   row,
   STATE,
-  takePort,
   VCPU,
 } from "./port-table.js";
 import { bindVirq, raiseDomainException } from "./virq.js";
@@ -72,8 +73,7 @@ export class Hypercalls {
   /** EVTCHNOP_alloc_unbound in `domid`'s table; for its vcpu 0 when that is another domain's. */
   allocUnbound(remoteDomid: number, domid = this.#own.domid): number {
     const domain = this.#allowed(domid);
-    const vcpu = domain === this.#own ? this.#vcpu : 0;
-    return domain.locked(() => takePort(domain, PORT_STATE.unbound, remoteDomid, 0, vcpu));
+    return allocUnbound(domain, remoteDomid, domain === this.#own ? this.#vcpu : 0);
   }
 
   /** EVTCHNOP_bind_virq: EPERM for Dom0's VIRQs, EEXIST, EINVAL, ENOSPC; on an error nothing has changed. */
@@ -86,15 +86,14 @@ export class Hypercalls {
     if (!isPort(port)) throw refused("EINVAL", `port ${port} is no port, allowed 1..${MAX_PORTS - 1}`);
     const at = row(port);
     const vcpu = xen[at + VCPU]!;
-    const remote = xen[at + REMOTE_DOMID]!;
-    const number = xen[at + REMOTE_PORT]!;
+    const peer = xen[at + PEER]!;
     switch (Atomics.load(xen, at + STATE)) {
       case PORT_STATE.unbound:
-        return { state: "unbound", vcpu, domid: remote };
+        return { state: "unbound", vcpu, domid: peerDomid(peer) };
       case PORT_STATE.interdomain:
-        return { state: "interdomain", vcpu, domid: remote, port: number };
+        return { state: "interdomain", vcpu, domid: peerDomid(peer), port: peerPort(peer) };
       case PORT_STATE.virq:
-        return { state: "virq", vcpu, virq: number };
+        return { state: "virq", vcpu, virq: peer };
       default:
         return { state: "closed" };
     }

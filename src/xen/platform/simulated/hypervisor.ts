@@ -18,9 +18,9 @@ import {
   XEN_WORDS,
   XENSTORE_FRAME,
 } from "./domain-pages.js";
-import { GTF, isPinned } from "./grant-entry.js";
+import { countPins, GTF } from "./grant-entry.js";
 import { shutdownDomain } from "./hypercalls.js";
-import { releaseMappings } from "./maptrack.js";
+import { forgetGranter, releaseMappings } from "./maptrack.js";
 import { type SimulatedPlatform, simulatedPlatform } from "./platform.js";
 import { closeAllPorts } from "./port-table.js";
 import { raiseDomainException, VIRQ } from "./virq.js";
@@ -40,7 +40,7 @@ export interface DomainStatus {
   readonly shutdownReason?: number;
   /** Bytes. */
   readonly memory: number;
-  /** Pages that others have mapped. */
+  /** Mappings that others hold of its pages. */
   readonly foreignMaps: number;
 }
 
@@ -191,9 +191,10 @@ export class Hypervisor {
 
   #buryDead(): void {
     for (const [domid, domain] of this.#domains) {
-      if (domain.view.alive || domain.told !== "dying" || isPinned(domain.view)) continue;
+      if (domain.view.alive || domain.told !== "dying" || countPins(domain.view) > 0) continue;
       this.#domains.delete(domid);
       this.#table.delete(domid);
+      for (const mapper of this.#table.values()) forgetGranter(mapper, domid);
       this.#tell({ domid, state: "gone" });
     }
   }
@@ -235,6 +236,6 @@ function status({ pages, view }: Domain): DomainStatus {
     state,
     ...(shutdown === 0 ? {} : { shutdownReason: shutdown - 1 }),
     memory: pages.memory.byteLength,
-    foreignMaps: Atomics.load(view.xen, XEN_WORDS.foreignMaps),
+    foreignMaps: countPins(view),
   };
 }

@@ -10,16 +10,31 @@ export const PORT_STATE = { closed: 0, unbound: 1, interdomain: 2, virq: 4 } as 
 
 /** Words of one row of the port table. */
 export const STATE = 0;
-export const REMOTE_DOMID = 1;
-/** The peer's port, or the VIRQ. */
-export const REMOTE_PORT = 2;
-export const VCPU = 3;
+/** The other end (`peerWord`): of an unbound port its domid alone; of a VIRQ's port the VIRQ. */
+export const PEER = 1;
+export const VCPU = 2;
+
+/** Domids are 15 bits wide. */
+const MAX_DOMID = 0x7fff;
 
 const PENDING_WORD = SHARED_INFO.evtchnPending / 4;
 const MASK_WORD = SHARED_INFO.evtchnMask / 4;
 
 export function row(port: number): number {
   return XEN_WORDS.ports + port * 4;
+}
+
+/** A domain's port as one word, so that nobody sees half of an old one. */
+export function peerWord(domid: number, port: number): number {
+  return (domid << 16) | port;
+}
+
+export function peerDomid(word: number): number {
+  return word >>> 16;
+}
+
+export function peerPort(word: number): number {
+  return word & 0xffff;
 }
 
 export function isPort(port: number): boolean {
@@ -33,19 +48,12 @@ export function refused(errno: "EINVAL" | "ESRCH" | "EPERM" | "EEXIST" | "ENOSPC
 }
 
 /** The lowest free port, made ready for `vcpu` in full before its state shows it. Call with the domain's lock held. */
-export function takePort(
-  domain: DomainView,
-  state: number,
-  remoteDomid: number,
-  remotePort: number,
-  vcpu: number,
-): number {
+export function takePort(domain: DomainView, state: number, peer: number, vcpu: number): number {
   const { xen, info, domid } = domain;
   for (let port = 1; port < MAX_PORTS; port++) {
     const at = row(port);
     if (Atomics.load(xen, at + STATE) !== PORT_STATE.closed) continue;
-    xen[at + REMOTE_DOMID] = remoteDomid;
-    xen[at + REMOTE_PORT] = remotePort;
+    xen[at + PEER] = peer;
     xen[at + VCPU] = vcpu;
     Atomics.and(info, PENDING_WORD + (port >> 5), ~(1 << (port & 31)));
     Atomics.and(info, MASK_WORD + (port >> 5), ~(1 << (port & 31)));
@@ -55,17 +63,24 @@ export function takePort(
   throw refused("ENOSPC", `domain ${domid} has all ${MAX_PORTS - 1} ports in use`);
 }
 
+/** EVTCHNOP_alloc_unbound: the lowest free port, for `remoteDomid` to bind, whether there is such a domain yet or not. */
+export function allocUnbound(domain: DomainView, remoteDomid: number, vcpu: number): number {
+  if (!Number.isInteger(remoteDomid) || remoteDomid < 0 || remoteDomid > MAX_DOMID)
+    throw refused("ESRCH", `there is no domain ${remoteDomid}`);
+  return domain.locked(() => takePort(domain, PORT_STATE.unbound, peerWord(remoteDomid, 0), vcpu));
+}
+
 /** Binds a new port of `own` to the peer's unbound one, and leaves it pending once: the peer may have sent before. */
 export function bindPorts(own: DomainView, remote: DomainView, remotePort: number, vcpu: number): number {
   const at = row(remotePort);
   const port = lockedBoth(own, remote, () => {
     if (!remote.alive) throw refused("ESRCH", `there is no domain ${remote.domid}`);
     const isOurs =
-      Atomics.load(remote.xen, at + STATE) === PORT_STATE.unbound && remote.xen[at + REMOTE_DOMID] === own.domid;
+      Atomics.load(remote.xen, at + STATE) === PORT_STATE.unbound && peerDomid(remote.xen[at + PEER]!) === own.domid;
     if (!isOurs)
       throw refused("EINVAL", `port ${remotePort} of domain ${remote.domid} is not unbound for domain ${own.domid}`);
-    const local = takePort(own, PORT_STATE.interdomain, remote.domid, remotePort, vcpu);
-    remote.xen[at + REMOTE_PORT] = local;
+    const local = takePort(own, PORT_STATE.interdomain, peerWord(remote.domid, remotePort), vcpu);
+    remote.xen[at + PEER] = peerWord(own.domid, local);
     Atomics.store(remote.xen, at + STATE, PORT_STATE.interdomain);
     return local;
   });
@@ -79,17 +94,13 @@ export function closePort(domains: DomainTable, own: DomainView, port: number): 
   const peer = own.locked(() => {
     const state = Atomics.load(own.xen, at + STATE);
     if (state === PORT_STATE.virq) forgetVirq(own, port);
-    const end =
-      state === PORT_STATE.interdomain
-        ? { domain: domains.get(own.xen[at + REMOTE_DOMID]!), port: own.xen[at + REMOTE_PORT]! }
-        : undefined;
     Atomics.store(own.xen, at + STATE, PORT_STATE.closed);
-    return end;
+    return state === PORT_STATE.interdomain ? own.xen[at + PEER]! : undefined;
   });
-  if (!peer?.domain) return;
-  const { domain: remote, port: remotePort } = peer;
-  remote.locked(() => {
-    if (isBoundTo(remote, remotePort, own.domid, port))
+  const remote = peer === undefined ? undefined : domains.get(peerDomid(peer));
+  remote?.locked(() => {
+    const remotePort = peerPort(peer!);
+    if (isBoundTo(remote, remotePort, peerWord(own.domid, port)))
       Atomics.store(remote.xen, row(remotePort) + STATE, PORT_STATE.unbound);
   });
 }
@@ -100,13 +111,9 @@ export function closeAllPorts(domains: DomainTable, domain: DomainView, vcpu?: n
     if (vcpu === undefined || domain.xen[row(port) + VCPU] === vcpu) closePort(domains, domain, port);
 }
 
-export function isBoundTo(domain: DomainView, port: number, remoteDomid: number, remotePort: number): boolean {
+export function isBoundTo(domain: DomainView, port: number, peer: number): boolean {
   const at = row(port);
-  return (
-    Atomics.load(domain.xen, at + STATE) === PORT_STATE.interdomain &&
-    domain.xen[at + REMOTE_DOMID] === remoteDomid &&
-    domain.xen[at + REMOTE_PORT] === remotePort
-  );
+  return Atomics.load(domain.xen, at + STATE) === PORT_STATE.interdomain && domain.xen[at + PEER] === peer;
 }
 
 /** Test-and-set pending; unless masked, test-and-set the selector; then the upcall flag and the doorbell. */

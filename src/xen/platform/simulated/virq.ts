@@ -16,7 +16,7 @@ export function bindVirq(own: DomainView, virq: number, vcpu: number): number {
   return own.locked(() => {
     const slot = virqSlot(virq, vcpu);
     if (own.xen[slot] !== 0) throw refused("EEXIST", `VIRQ ${virq} has port ${own.xen[slot]} already`);
-    const port = takePort(own, PORT_STATE.virq, 0, virq, vcpu);
+    const port = takePort(own, PORT_STATE.virq, virq, vcpu);
     Atomics.store(own.xen, slot, port);
     return port;
   });
