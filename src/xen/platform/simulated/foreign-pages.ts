@@ -4,14 +4,7 @@
  */
 import { type CopyEnd, type ForeignPages, GNTST, type GrantCopy, type MappedRing, PAGE_SIZE } from "../platform.js";
 import { RingWords } from "../ring-words.js";
-import {
-  type DomainTable,
-  type DomainView,
-  HANDLES_PER_FRAME,
-  MAPTRACK_FRAMES,
-  MAX_HANDLES,
-  vcpuId,
-} from "./domain-pages.js";
+import { type DomainTable, type DomainView, HANDLES_PER_FRAME, MAX_HANDLES, vcpuId } from "./domain-pages.js";
 import { entryLock, type Granter, isGranter, isReference, pin, unpin } from "./grant-entry.js";
 import { maptrackRow, maptrackWord, takeMaptrackFrame } from "./maptrack.js";
 import { raiseDomainException } from "./virq.js";
@@ -32,7 +25,7 @@ export class SimulatedForeignPages implements ForeignPages {
   readonly #lock: number;
   readonly #vcpu: number;
   /** By maptrack frame, then by handle within it. */
-  readonly #mappings: (Mapping | undefined)[][] = Array.from({ length: MAPTRACK_FRAMES }, () => []);
+  readonly #mappings: (Mapping | undefined)[][] = [];
   #mapped = 0;
 
   constructor(domains: DomainTable, own: DomainView, vcpu: number) {
@@ -66,7 +59,7 @@ export class SimulatedForeignPages implements ForeignPages {
       this.#release(granter, ref, writable, handle);
       return GNTST.bad_page;
     }
-    this.#mappings[handle >>> HANDLE_SHIFT]![handle & HANDLE_MASK] = { granter, ref, writable, page };
+    (this.#mappings[handle >>> HANDLE_SHIFT] ??= [])[handle & HANDLE_MASK] = { granter, ref, writable, page };
     this.#mapped++;
     return handle;
   }
@@ -132,7 +125,7 @@ export class SimulatedForeignPages implements ForeignPages {
 
   #mapping(handle: number): Mapping | undefined {
     if (!Number.isInteger(handle) || handle < 0 || handle >= MAX_HANDLES) return undefined;
-    return this.#mappings[handle >>> HANDLE_SHIFT]![handle & HANDLE_MASK];
+    return this.#mappings[handle >>> HANDLE_SHIFT]?.[handle & HANDLE_MASK];
   }
 
   #release(granter: Granter, ref: number, writable: boolean, handle: number): void {

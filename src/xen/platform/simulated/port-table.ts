@@ -55,7 +55,7 @@ export function takePort(domain: DomainView, state: number, peer: number, vcpu: 
     if (Atomics.load(xen, at + STATE) !== PORT_STATE.closed) continue;
     xen[at + PEER] = peer;
     xen[at + VCPU] = vcpu;
-    Atomics.and(info, PENDING_WORD + (port >> 5), ~(1 << (port & 31)));
+    clearPending(domain, port);
     Atomics.and(info, MASK_WORD + (port >> 5), ~(1 << (port & 31)));
     Atomics.store(xen, at + STATE, state);
     return port;
@@ -95,6 +95,7 @@ export function closePort(domains: DomainTable, own: DomainView, port: number): 
     const state = Atomics.load(own.xen, at + STATE);
     if (state === PORT_STATE.virq) forgetVirq(own, port);
     Atomics.store(own.xen, at + STATE, PORT_STATE.closed);
+    clearPending(own, port); // an event that nobody has taken goes with its port
     return state === PORT_STATE.interdomain ? own.xen[at + PEER]! : undefined;
   });
   const remote = peer === undefined ? undefined : domains.get(peerDomid(peer));
@@ -127,6 +128,10 @@ export function setPending(domain: DomainView, port: number): void {
 
 export function isPending(domain: DomainView, port: number): boolean {
   return (Atomics.load(domain.info, PENDING_WORD + (port >> 5)) & (1 << (port & 31))) !== 0;
+}
+
+function clearPending(domain: DomainView, port: number): void {
+  Atomics.and(domain.info, PENDING_WORD + (port >> 5), ~(1 << (port & 31)));
 }
 
 export function maskPort(domain: DomainView, port: number): void {
