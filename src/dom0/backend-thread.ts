@@ -9,7 +9,8 @@ import type { XvdPaths } from "../os/xvd-paths.js";
 import { type OpenDisk, openDiskStack } from "../stack/disk.js";
 import { resizeFile } from "../stack/resize-disk.js";
 import type { DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
-import { type BackRingState, BlkbackQueue, totalStatistics, type VbdStatistics } from "../xen/blkback-queue.js";
+import { BlkbackQueue } from "../xen/blkback-queue.js";
+import { type BackRingState, totalStatistics, type VbdStatistics } from "../xen/blkback-statistics.js";
 import { ABIS } from "../xen/blkif/layout.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
@@ -55,6 +56,8 @@ interface Vbd {
   /** Its queues judge requests by it. */
   readonly facts: DiskFacts;
   queues: BlkbackQueue[];
+  /** Those that disconnect: they still count. */
+  closing: BlkbackQueue[];
 }
 
 /** How often it looks for kept mappings that nobody used. */
@@ -72,7 +75,7 @@ const methods: RpcMethods = {
     const disk = await openDiskStack(target, { writable, paths, ...(format ? { format } : {}) });
     const facts = factsOf(disk.device, params);
     if (facts.size === 0) await refuseSmall(disk.device, facts);
-    vbds.set(key(id), { disk, params, facts, queues: [] });
+    vbds.set(key(id), { disk, params, facts, queues: [], closing: [] });
     return facts;
   },
 
@@ -123,7 +126,8 @@ const methods: RpcMethods = {
   },
 
   statistics({ id }: { id: VbdId }): BackendStatistics | null {
-    const queues = vbds.get(key(id))?.queues ?? [];
+    const vbd = vbds.get(key(id));
+    const queues = vbd ? [...vbd.queues, ...vbd.closing] : [];
     if (queues.length === 0) return null;
     return {
       ...totalStatistics(queues),
@@ -144,9 +148,11 @@ setInterval(() => {
 
 async function disconnect(vbd: Vbd | undefined): Promise<void> {
   for (const queue of vbd?.queues.splice(0) ?? []) {
+    vbd!.closing.push(queue);
     await queue.close();
     loop.remove(queue);
   }
+  vbd?.closing.splice(0);
 }
 
 /** Runs `task` while nothing is in flight on any of the queues. */

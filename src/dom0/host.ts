@@ -18,9 +18,17 @@ import { createBootTree } from "../xen/xenstore/boot-tree.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
 import { Xenstored } from "../xen/xenstore/server.js";
 import { localTransport } from "../xen/xenstore/transport.js";
-import type { AttachedDevice, AttachRequest, Dom0Record, DomainConfig, DomainInfo, ResizeRequest } from "./api-types.js";
+import type {
+  AttachedDevice,
+  AttachRequest,
+  Dom0Record,
+  DomainConfig,
+  DomainInfo,
+  ResizeRequest,
+} from "./api-types.js";
 import { BackendPool } from "./backend-pool.js";
 import { Guest } from "./guest.js";
+import { resizeVbd } from "./live-resize.js";
 
 export interface HostOptions {
   /** Where this run's sockets are, and where names of disks are looked up. */
@@ -52,8 +60,6 @@ interface AttachedVbd {
 }
 
 const DEFAULT_MEMORY = 64 << 20;
-/** What a guest may take to look at what it was told. */
-const GUEST_TIMEOUT_MS = 10_000;
 /** Of sockaddr_un, without its final zero. */
 const MAX_SOCKET_PATH = 107;
 
@@ -213,13 +219,9 @@ export class Host {
   /** Gives the file of an attached disk another size; resolves when the guest sees it. With `dryRun` nothing changes. */
   async resize(vdev: string, { domain, ...options }: ResizeRequest): Promise<AttachedDevice> {
     const guest = this.#guest(domain, `resize ${vdev} of`);
-    const found = findToResize(this.#vbds.get(guest.domid)!, guest.name, vdev);
-    const { size } = await this.#pool.resize({ domid: guest.domid, devid: found }, options);
-    if (!options.dryRun) {
-      this.#blkback.resized({ domid: guest.domid, devid: found });
-      await this.#seenBy(guest, found, size);
-    }
-    return this.#describeDevice(guest, found);
+    const vbds = this.#vbds.get(guest.domid)!;
+    const host = { pool: this.#pool, blkback: this.#blkback, guest, vbds, timeoutMs: this.#options.timeoutMs };
+    return this.#describeDevice(guest, await resizeVbd(host, vdev, options));
   }
 
   /** For tests: the thread that serves a device ends at once, as a crash would end it. */
@@ -258,18 +260,6 @@ export class Host {
     await this.#blkback.stop();
     await this.#pool.stop();
     this.#vcpu.stop();
-  }
-
-  async #seenBy(guest: Guest, devid: number, size: number): Promise<void> {
-    const { timeoutMs = GUEST_TIMEOUT_MS } = this.#options;
-    for (let waited = 0; (await guest.describe(devid))?.size !== size; waited += 5) {
-      if (waited > timeoutMs)
-        throw new DiskError(
-          "IO",
-          `Cannot show ${guest.name} the new size of device ${devid}: the file has ${size} bytes now, the guest did not look`,
-        );
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
   }
 
   async #boot(
@@ -413,15 +403,6 @@ export class Host {
       "frontend-rings": info?.rings ?? [],
     };
   }
-}
-
-function findToResize(vbds: ReadonlyMap<number, AttachedVbd>, domain: string, vdev: string): number {
-  const subject = `Cannot resize ${vdev} of ${domain}`;
-  for (const [devid, found] of vbds) if (found.vdev.name === vdev) return devid;
-  const whole = vdev.replace(/\d+$/, "");
-  const isPart = [...vbds.values()].some((found) => found.vdev.name === whole);
-  if (isPart) throw new DiskError("UNSUPPORTED", `${subject}: it is a partition of ${whole}, 'xvd part resize' does that`);
-  throw new DiskError("NOT_FOUND", `${subject}: no such device is attached`);
 }
 
 function firstFree(vbds: ReadonlyMap<number, AttachedVbd>): Vdev {
