@@ -7,7 +7,7 @@ import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { Blkback } from "../xen/blkback.js";
 import { stateName } from "../xen/blkif/keys.js";
-import { parseVdev, type Vdev, xvdDisk } from "../xen/blkif/vdev.js";
+import { collides, firstFree, parseVdev, type Vdev } from "../xen/blkif/vdev.js";
 import { type BlockInfo, blockDevices } from "../xen/block-info.js";
 import { XENSTORE_FRAME } from "../xen/platform/simulated/domain-pages.js";
 import { SHUTDOWN } from "../xen/platform/simulated/hypercalls.js";
@@ -29,6 +29,7 @@ import type {
 import { BackendPool } from "./backend-pool.js";
 import { Guest } from "./guest.js";
 import { resizeVbd } from "./live-resize.js";
+import { domainDir, domainSockets } from "./places.js";
 
 export interface HostOptions {
   /** Where this run's sockets are, and where names of disks are looked up. */
@@ -60,8 +61,6 @@ interface AttachedVbd {
 }
 
 const DEFAULT_MEMORY = 64 << 20;
-/** Of sockaddr_un, without its final zero. */
-const MAX_SOCKET_PATH = 107;
 
 export class Host {
   readonly #hypervisor = new Hypervisor(DEFAULT_MEMORY);
@@ -163,7 +162,7 @@ export class Host {
     this.#hypervisor.destroy(guest.domid);
     this.#hypervisor.platform.vcpu.dispatch(); // the store has heard of it before we return
     await this.#pool.forget(guest.domid);
-    this.#options.removeDir(this.#domainDir(guest.name));
+    this.#options.removeDir(domainDir(this.#options.paths, guest.name));
     this.#options.onChange();
   }
 
@@ -172,7 +171,8 @@ export class Host {
     if (guest.crashed)
       throw new DiskError("IO", `Cannot attach ${request.disk} to domain ${guest.name}: it has crashed`);
     const vbds = this.#vbds.get(guest.domid)!;
-    const vdev = request.vdev === undefined ? firstFree(vbds) : parseVdev(request.vdev);
+    const vdev =
+      request.vdev === undefined ? firstFree([...vbds.values()].map((other) => other.vdev)) : parseVdev(request.vdev);
     const taken = [...vbds.values()].find((other) => collides(other.vdev, vdev));
     if (taken)
       throw new DiskError(
@@ -269,13 +269,7 @@ export class Host {
   ): Promise<void> {
     const { pages, xenstorePort } = created;
     const { domid } = pages;
-    const socketDir = `${this.#domainDir(name)}/dev`;
-    const longest = Buffer.byteLength(`${socketDir}/xvdaaa15`);
-    if (longest > MAX_SOCKET_PATH)
-      throw new DiskError(
-        "UNSUPPORTED",
-        `Cannot create domain ${name}: its sockets' paths below ${socketDir} would have ${longest} bytes, allowed ${MAX_SOCKET_PATH}; set XVD_RUN to a shorter path`,
-      );
+    const socketDir = domainSockets(this.#options.paths, name);
     this.#options.ensureDir(socketDir);
     const { memory = pages.memory.byteLength >> 20, maxmem = memory, ...identity } = options.config ?? {};
     await this.#toolstack.createDomainTree(domid, name, { ...identity, memory: memory * 1024, maxmem: maxmem * 1024 });
@@ -305,10 +299,6 @@ export class Host {
     if (state === "shutdown") this.xenstored.domainShutdown(domid);
     else if (state === "dying") this.xenstored.domainDied(domid);
     else if (this.#dying.delete(domid)) this.#options.onChange();
-  }
-
-  #domainDir(name: string): string {
-    return `${this.#options.paths.run}/domains/${name}`;
   }
 
   #guest(which: string, verb: string): Guest {
@@ -403,16 +393,4 @@ export class Host {
       "frontend-rings": info?.rings ?? [],
     };
   }
-}
-
-function firstFree(vbds: ReadonlyMap<number, AttachedVbd>): Vdev {
-  for (let disk = 0; ; disk++) {
-    const vdev = xvdDisk(disk);
-    if (![...vbds.values()].some((other) => collides(other.vdev, vdev))) return vdev;
-  }
-}
-
-/** The same device, or a whole disk beside one of its partitions: a guest has one of the two (xen-vbd-interface(7)). */
-function collides(a: Vdev, b: Vdev): boolean {
-  return a.disk === b.disk && (a.partition === b.partition || a.partition === 0 || b.partition === 0);
 }

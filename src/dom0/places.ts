@@ -1,5 +1,6 @@
 /** Files and sockets of a daemon, by name. */
 import { crc32 } from "../bytes/checksum.js";
+import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 
 export function controlSocket(paths: XvdPaths): string {
@@ -18,6 +19,24 @@ export function recordFile(paths: XvdPaths): string {
 /** What the daemon had to say. */
 export function logFile(paths: XvdPaths): string {
   return `${paths.home}/dom0-${runId(paths)}.log`;
+}
+
+export function domainDir(paths: XvdPaths, domain: string): string {
+  return `${paths.run}/domains/${domain}`;
+}
+
+/** Of sockaddr_un, without its final zero. */
+const MAX_SOCKET_PATH = 107;
+
+/** The folder of a domain's disks. Throws `UNSUPPORTED` when the system could not name a socket in it. */
+export function domainSockets(paths: XvdPaths, domain: string): string {
+  const folder = `${domainDir(paths, domain)}/dev`;
+  const longest = Buffer.byteLength(`${folder}/xvdaaa15`);
+  if (longest <= MAX_SOCKET_PATH) return folder;
+  throw new DiskError(
+    "UNSUPPORTED",
+    `Cannot create domain ${domain}: its sockets' paths below ${folder} would have ${longest} bytes, allowed ${MAX_SOCKET_PATH}; set XVD_RUN to a shorter path`,
+  );
 }
 
 function runId({ run }: XvdPaths): string {

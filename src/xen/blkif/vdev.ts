@@ -86,6 +86,19 @@ function xvdName(disk: number, partition: number): string {
   return `xvd${letters(disk)}${partition || ""}`;
 }
 
+/** The first whole xvd disk that stands beside all of `used`. */
+export function firstFree(used: readonly Vdev[]): Vdev {
+  for (let disk = 0; ; disk++) {
+    const vdev = xvdDisk(disk);
+    if (!used.some((other) => collides(other, vdev))) return vdev;
+  }
+}
+
+/** The same device, or a whole disk beside one of its partitions: a guest has one of the two (xen-vbd-interface(7)). */
+export function collides(a: Vdev, b: Vdev): boolean {
+  return a.disk === b.disk && (a.partition === b.partition || a.partition === 0 || b.partition === 0);
+}
+
 /** Bijective base 26: a is 0, z 25, aa 26. */
 function diskIndex(text: string): number {
   if (text.length > 6) return Number.MAX_SAFE_INTEGER;
