@@ -47,7 +47,13 @@ export interface Racer {
  * Starts a thread of `own`'s vcpu that knows `others`. `round` is the body of a function of `platform`, `GNTST`-free, that is
  * called again and again with `(platform, data, state)` until `stop`; `state` is an object that it may keep things in and that `stop` gives.
  */
-export function race(own: DomainPages, vcpu: number, others: readonly DomainPages[], round: string, data: object = {}): Racer {
+export function race(
+  own: DomainPages,
+  vcpu: number,
+  others: readonly DomainPages[],
+  round: string,
+  data: object = {},
+): Racer {
   const words = new Int32Array(new SharedArrayBuffer(8));
   const worker = new Worker(RACER, {
     eval: true,

@@ -54,7 +54,9 @@ test("three vcpus that map, copy and unmap the same grants at once", async () =>
     }
     dom0.foreign.unmap(handle);
   }
-  const states = (await Promise.all(racers.map((racer) => racer.stop()))) as { held: { ref: number; writable: boolean }[] }[];
+  const states = (await Promise.all(racers.map((racer) => racer.stop()))) as {
+    held: { ref: number; writable: boolean }[];
+  }[];
 
   // What the threads hold at their end is what is counted, to the last pin.
   const held = states.flatMap((state) => state.held);
