@@ -2,13 +2,14 @@
  * Entry of a guest's thread: the drivers of one domain. It reaches its own memory, what was granted to it, and nothing else.
  * Its disks are offered to the outside as NBD unix sockets, one for the whole disk and one for each partition.
  */
-import { type MessagePort, parentPort, workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { Blkfront } from "../xen/blkfront.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
+import { ownXenstorePage } from "../xen/platform/simulated/xenstore-page.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
-import { messagePortTransport } from "../xen/xenstore/transport.js";
+import { ringTransport } from "../xen/xenstore/ring-transport.js";
 import { GuestDisk, type GuestDiskInfo } from "./guest-disk.js";
 import { RpcServer } from "./thread-rpc.js";
 
@@ -17,7 +18,8 @@ export interface GuestThreadData {
   /** Only what is needed to send events to Dom0. */
   readonly dom0: DomainPages;
   readonly vcpu: number;
-  readonly store: MessagePort;
+  /** Of the event channel to xenstored. */
+  readonly storePort: number;
   /** Folder of the disks' sockets. */
   readonly socketDir: string;
 }
@@ -27,7 +29,9 @@ const platform = simulatedPlatform(data.own, data.vcpu);
 platform.introduce(data.dom0);
 const loop = new VcpuLoop(platform.vcpu, { blocking: false });
 const disks = new Map<number, GuestDisk>();
-const store = new XenstoreClient(messagePortTransport(data.store));
+const store = new XenstoreClient(
+  ringTransport({ words: ownXenstorePage(data.own), events: platform.events, port: data.storePort }),
+);
 
 const blkfront = new Blkfront({
   platform,

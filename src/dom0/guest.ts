@@ -1,9 +1,7 @@
-/** One domain, seen from Dom0's main thread: its memory, its thread, its connection to the store. */
-import { MessageChannel, Worker } from "node:worker_threads";
+/** One domain, seen from Dom0's main thread: its memory and its thread. */
+import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import { type DomainPages, peerView } from "../xen/platform/simulated/domain-pages.js";
-import type { Xenstored } from "../xen/xenstore/server.js";
-import { messagePortTransport, serveTransport } from "../xen/xenstore/transport.js";
 import type { GuestDiskInfo } from "./guest-disk.js";
 import type { GuestThreadData } from "./guest-thread.js";
 import { RpcClient } from "./thread-rpc.js";
@@ -13,7 +11,8 @@ export interface GuestOptions {
   readonly name: string;
   readonly pages: Required<DomainPages>;
   readonly dom0: Required<DomainPages>;
-  readonly xenstored: Xenstored;
+  /** Its port to xenstored. */
+  readonly storePort: number;
   /** Folder for the sockets of its disks. */
   readonly socketDir: string;
   /** False: a guest without a block driver, whose disks never connect. */
@@ -30,7 +29,6 @@ export class Guest {
   readonly socketDir: string;
   readonly #worker: Worker;
   readonly #rpc: RpcClient;
-  readonly #disconnectStore: () => void;
   #crashed = false;
 
   private constructor(options: GuestOptions) {
@@ -38,23 +36,15 @@ export class Guest {
     this.name = options.name;
     this.pages = options.pages;
     this.socketDir = options.socketDir;
-    const { port1, port2 } = new MessageChannel();
-    const store = messagePortTransport(port1);
-    const connection = serveTransport(options.xenstored, options.domid, store);
-    this.#disconnectStore = () => {
-      connection.close();
-      store.close();
-    };
     const workerData: GuestThreadData = {
       own: options.pages,
       dom0: options.domid === 0 ? options.dom0 : peerView(options.dom0),
       vcpu: 0,
-      store: port2,
+      storePort: options.storePort,
       socketDir: options.socketDir,
     };
     this.#worker = new Worker(new URL("./guest-thread.js", import.meta.url), {
       workerData,
-      transferList: [port2],
       name: options.name,
     });
     this.#rpc = new RpcClient(this.#worker);
@@ -90,6 +80,5 @@ export class Guest {
   async destroy(): Promise<void> {
     this.#rpc.failAll(new DiskError("IO", `Cannot reach domain ${this.name}: it was destroyed`));
     await this.#worker.terminate();
-    this.#disconnectStore();
   }
 }

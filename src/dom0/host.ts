@@ -4,6 +4,7 @@
  * the guest's blkfront grants a ring -> blkback maps it -> both Connected -> the guest offers its sockets.
  */
 import { DiskError } from "../errors.js";
+import { MONOTONIC_CLOCK } from "../os/clock.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { Blkback } from "../xen/blkback.js";
 import { stateName } from "../xen/blkif/keys.js";
@@ -12,10 +13,13 @@ import { type BlockInfo, blockDevices } from "../xen/block-info.js";
 import { XENSTORE_FRAME } from "../xen/platform/simulated/domain-pages.js";
 import { SHUTDOWN } from "../xen/platform/simulated/hypercalls.js";
 import { type CreatedDomain, type DomainChange, Hypervisor } from "../xen/platform/simulated/hypervisor.js";
+import { createXenstorePage } from "../xen/platform/simulated/xenstore-page.js";
 import { Toolstack } from "../xen/toolstack.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { createBootTree } from "../xen/xenstore/boot-tree.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
+import type { Clock } from "../xen/xenstore/clock.js";
+import { XenstoreRings } from "../xen/xenstore/ring-server.js";
 import { Xenstored } from "../xen/xenstore/server.js";
 import { localTransport } from "../xen/xenstore/transport.js";
 import type {
@@ -35,8 +39,8 @@ export interface HostOptions {
   /** Where this run's sockets are, and where names of disks are looked up. */
   readonly paths: XvdPaths;
   readonly timeoutMs?: number;
-  /** Milliseconds of a clock that never goes back; default the system's. */
-  readonly now?: () => number;
+  /** Default: the system's. */
+  readonly clock?: Clock;
   /** Makes a folder for its owner alone. */
   ensureDir(path: string): void;
   removeDir(path: string): void;
@@ -66,9 +70,10 @@ export class Host {
   readonly #hypervisor = new Hypervisor(DEFAULT_MEMORY);
   /** Dom0's main thread: events for the host and the store. */
   readonly #vcpu = new VcpuLoop(this.#hypervisor.platform.vcpu, { blocking: false, spins: 0 });
-  readonly xenstored = new Xenstored({ domainExists: (domid) => this.#hypervisor.isAlive(domid) });
+  readonly #rings = new XenstoreRings({ platform: this.#hypervisor.platform, loop: this.#vcpu });
+  readonly xenstored: Xenstored;
   readonly #options: HostOptions;
-  readonly #store = new XenstoreClient(localTransport(this.xenstored, 0));
+  readonly #store: XenstoreClient;
   readonly #guests = new Map<number, Guest>();
   readonly #vbds = new Map<number, Map<number, AttachedVbd>>();
   readonly #pool: BackendPool;
@@ -81,11 +86,19 @@ export class Host {
 
   private constructor(options: HostOptions) {
     this.#options = options;
-    const onError = options.onError;
+    const { onError, clock = MONOTONIC_CLOCK } = options;
+    this.xenstored = new Xenstored({
+      clock,
+      domainExists: (domid) => this.#hypervisor.isAlive(domid),
+      onIntroduce: (domid, _frame, port) => this.#rings.connect(this.xenstored, domid, port),
+      onRelease: (domid) => this.#rings.disconnect(domid),
+      onNotice: onError,
+    });
+    this.#store = new XenstoreClient(localTransport(this.xenstored, 0));
     this.#pool = new BackendPool({
       dom0: this.#hypervisor.dom0,
       paths: options.paths,
-      now: options.now ?? (() => performance.now()),
+      now: clock.now,
       pagesOf: (domid) => this.#hypervisor.pages(domid),
       releaseVcpu: (vcpu) => this.#hypervisor.releaseVcpu(0, vcpu),
       onRestarted: (id) => this.#blkback.lost(id, null),
@@ -273,13 +286,14 @@ export class Host {
     this.#options.ensureDir(socketDir);
     const { memory = pages.memory.byteLength >> 20, maxmem = memory, ...identity } = options.config ?? {};
     await this.#toolstack.createDomainTree(domid, name, { ...identity, memory: memory * 1024, maxmem: maxmem * 1024 });
+    const storePort = xenstorePort ?? this.#connectDom0();
     if (xenstorePort !== undefined) await this.#store.introduce(domid, XENSTORE_FRAME, xenstorePort);
     const guest = await Guest.boot({
       domid,
       name,
       pages,
       dom0: this.#hypervisor.dom0,
-      xenstored: this.xenstored,
+      storePort,
       socketDir,
       blkfront: options.blkfront ?? true,
       onCrash: () => this.#crashed(domid, socketDir),
@@ -295,6 +309,13 @@ export class Host {
   }
 
   /** What VIRQ_DOM_EXC tells xenstored, and the toolstack of domains that it destroyed. */
+  /** The kernel of Domain-0 is a client like any other, which nobody has to introduce; its port. */
+  #connectDom0(): number {
+    const { port } = createXenstorePage(this.#hypervisor.dom0);
+    this.#rings.connect(this.xenstored, 0, port);
+    return port;
+  }
+
   #onDomainChange({ domid, state }: DomainChange): void {
     if (state === "shutdown") this.xenstored.domainShutdown(domid);
     else if (state === "dying") this.xenstored.domainDied(domid);

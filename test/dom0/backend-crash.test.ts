@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Host } from "#src/dom0/host.js";
+import { MONOTONIC_CLOCK } from "#src/os/clock.js";
 import { connectNbd } from "#src/nbd/client.js";
 import { openDisk } from "#src/stack/disk.js";
 import { XenstoreClient } from "#src/xen/xenstore/client.js";
@@ -18,7 +19,7 @@ let now = 0;
 beforeAll(async () => {
   host = await Host.start({
     paths: { run: dir, home: dir },
-    now: () => now,
+    clock: { now: () => now, after: MONOTONIC_CLOCK.after },
     ensureDir: (path) => mkdirSync(path, { recursive: true }),
     removeDir: (path) => rmSync(path, { recursive: true, force: true }),
     onError: (message) => errors.push(message),

@@ -7,6 +7,8 @@
 import type { RingWords } from "./ring-words.js";
 
 export const PAGE_SIZE = 4096;
+/** The grant reference by which every domain's xenstore page is Dom0's to map (grant_table.h). */
+export const GNTTAB_RESERVED_XENSTORE = 1;
 
 /** Status of a grant operation (GNTST_* of grant_table.h): 0 or a negative number. */
 export const GNTST = {

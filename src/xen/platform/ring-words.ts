@@ -13,11 +13,13 @@ export class RingWords {
   readonly #pages: readonly Int32Array[];
   /** The header lies in the first page, whatever the ring's size. */
   readonly #header: Int32Array;
+  readonly #headerBytes: Uint8Array;
 
   /** `bytes` are whole pages of memory that both ends see, in the ring's order. */
   constructor(bytes: readonly Uint8Array[]) {
     this.#pages = bytes.flatMap(pagesOf);
     this.#header = this.#pages[0]!;
+    this.#headerBytes = new Uint8Array(this.#header.buffer, this.#header.byteOffset, PAGE_SIZE);
     this.byteLength = this.#pages.length * PAGE_SIZE;
   }
 
@@ -51,6 +53,16 @@ export class RingWords {
     if (first === from.length) return;
     const next = this.#pages[(at >>> PAGE_SHIFT) + 1]!;
     for (let i = first; i < from.length; i++) next[i - first] = from[i]!;
+  }
+
+  /** Copies bytes of the first page, from byte `at` on, into private memory, each read once. */
+  copyBytesOut(at: number, into: Uint8Array): void {
+    into.set(this.#headerBytes.subarray(at, at + into.length));
+  }
+
+  /** Writes bytes of the first page from byte `at` on. */
+  copyBytesIn(at: number, from: Uint8Array): void {
+    this.#headerBytes.set(from, at);
   }
 
   /** Zeros, as the frontend starts with. */

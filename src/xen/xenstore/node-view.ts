@@ -2,7 +2,7 @@
  * The nodes as one reader and writer sees them: the store itself (`tree.ts`) or the store inside a transaction (`transaction.ts`).
  * Here is what both have in common: a node is listed by its parent, and its owner is charged for it.
  */
-import { newNode, type OwnNode, type StoreNode } from "./node.js";
+import { newNode, nodeSize, type OwnNode, type StoreNode } from "./node.js";
 import { childPath, nameOf, parentOf } from "./path.js";
 import type { Permissions } from "./permissions.js";
 
@@ -29,36 +29,41 @@ export abstract class NodeView {
   protected abstract own(path: string): OwnNode;
   protected abstract insert(path: string, node: OwnNode): void;
   protected abstract drop(path: string): void;
-  protected abstract charge(domid: number, nodes: number): void;
+  /** `bytes` as `nodeSize` counts them. */
+  protected abstract charge(domid: number, nodes: number, bytes: number): void;
 
   /** The parent exists and the node does not. */
   create(path: string, value: Uint8Array, permissions: Permissions): void {
     const parent = parentOf(path);
-    if (parent !== undefined) this.own(parent).children.add(nameOf(path));
-    this.insert(path, newNode(value, permissions));
-    this.charge(permissions[0].domid, 1);
+    if (parent !== undefined) this.#list(parent, nameOf(path));
+    const node = newNode(value, permissions);
+    this.insert(path, node);
+    this.charge(permissions[0].domid, 1, nodeSize(node));
   }
 
   setValue(path: string, value: Uint8Array): void {
-    this.own(path).value = value;
+    const node = this.own(path);
+    this.charge(node.permissions[0].domid, 0, value.length - node.value.length);
+    node.value = value;
   }
 
   setPermissions(path: string, permissions: Permissions): void {
     const node = this.own(path);
-    this.charge(node.permissions[0].domid, -1);
+    this.charge(node.permissions[0].domid, -1, -nodeSize(node));
     node.permissions = permissions;
-    this.charge(permissions[0].domid, 1);
+    this.charge(permissions[0].domid, 1, nodeSize(node));
   }
 
   /** Removes a whole subtree, given as `subtree` lists it. */
   remove(paths: readonly string[]): void {
     const top = paths[0]!;
     for (const path of paths) {
-      this.charge(this.get(path)!.permissions[0].domid, -1);
+      const node = this.get(path)!;
+      this.charge(node.permissions[0].domid, -1, -nodeSize(node));
       this.drop(path);
     }
     const parent = parentOf(top)!;
-    if (this.get(parent)) this.own(parent).children.delete(nameOf(top));
+    if (this.get(parent)) this.#unlist(parent, nameOf(top));
   }
 
   /** The node at `top` and everything below it, parents before children. Needs no stack however deep the tree is. */
@@ -72,5 +77,17 @@ export abstract class NodeView {
       }
     }
     return paths;
+  }
+
+  #list(parent: string, name: string): void {
+    const { permissions, children } = this.own(parent);
+    if (children.has(name)) return; // a transaction that will not commit may see a name without its node
+    children.add(name);
+    this.charge(permissions[0].domid, 0, name.length + 1);
+  }
+
+  #unlist(parent: string, name: string): void {
+    const { permissions, children } = this.own(parent);
+    if (children.delete(name)) this.charge(permissions[0].domid, 0, -(name.length + 1));
   }
 }

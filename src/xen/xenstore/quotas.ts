@@ -1,4 +1,4 @@
-/** What one unprivileged domain may use. Dom0 is exempt. The figures are those of C xenstored 4.17 (events: of oxenstored). */
+/** What one unprivileged domain may use. Dom0 is exempt. The figures are those of C xenstored 4.17 (number of events: of oxenstored). */
 
 export interface Quotas {
   /** Nodes owned. */
@@ -14,6 +14,14 @@ export interface Quotas {
   readonly transactionNodes: number;
   /** Watch events that wait for a client that does not read; further ones are lost. */
   readonly pendingEvents: number;
+  /** Milliseconds that such an event waits before it is dropped. */
+  readonly eventAge: number;
+  /** Requests answered whose replies the client has not taken yet; then its next request waits. */
+  readonly outstanding: number;
+  /** Bytes that the store keeps for the domain (nodes, watches, transactions, what waits for it): above it, this is told once. */
+  readonly memorySoft: number;
+  /** From here on no request of the domain is looked at and no event kept for it. */
+  readonly memoryHard: number;
 }
 
 export const DEFAULT_QUOTAS: Quotas = {
@@ -24,6 +32,10 @@ export const DEFAULT_QUOTAS: Quotas = {
   permissions: 5,
   transactionNodes: 1024,
   pendingEvents: 1024,
+  eventAge: 20_000,
+  outstanding: 20,
+  memorySoft: 2 << 20,
+  memoryHard: (2 << 20) + (512 << 10),
 };
 
 /** The defaults with `changes`; 0 lifts a quota. */

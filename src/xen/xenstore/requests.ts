@@ -5,7 +5,7 @@ import { homeOf, quote, resolvePath } from "./path.js";
 import { DOMID_LIMIT, parsePermissions, printPermission } from "./permissions.js";
 import type { Store } from "./store.js";
 import type { Transaction } from "./transaction.js";
-import type { Watches } from "./watches.js";
+import { type Watches, watchSize } from "./watches.js";
 import { bytesToText, joinStrings, type MessageName, PAYLOAD_MAX, splitStrings, textToBytes } from "./wire.js";
 import { xenstoreError } from "./xenstore-error.js";
 
@@ -37,10 +37,14 @@ export interface Request {
 interface RequestType {
   readonly privileged?: true;
   readonly ignoresTransaction?: true;
+  /** Whether it has changed nodes at once, and so what others' transactions have read. */
+  changes?(request: Request): boolean;
   /** The reply's payload; none means `OK`. */
   // biome-ignore lint/suspicious/noConfusingVoidType: most requests have nothing to return, and should not have to say so.
   run(request: Request): Uint8Array | undefined | void;
 }
+
+const outsideTransaction = ({ transaction }: Request) => !transaction;
 
 export const REQUESTS: Partial<Record<MessageName, RequestType>> = {
   CONTROL: { privileged: true, run: control },
@@ -48,15 +52,15 @@ export const REQUESTS: Partial<Record<MessageName, RequestType>> = {
   DIRECTORY_PART: { run: directoryPart },
   READ: { run: (r) => r.store.read(r.connection.caller, r.view, onePath(r)) },
   GET_PERMS: { run: getPermissions },
-  SET_PERMS: { run: setPermissions },
-  WRITE: { run: write },
-  MKDIR: { run: (r) => r.store.mkdir(r.connection.caller, r.view, onePath(r)) },
-  RM: { run: (r) => r.store.rm(r.connection.caller, r.view, onePath(r)) },
+  SET_PERMS: { changes: outsideTransaction, run: setPermissions },
+  WRITE: { changes: outsideTransaction, run: write },
+  MKDIR: { changes: outsideTransaction, run: (r) => r.store.mkdir(r.connection.caller, r.view, onePath(r)) },
+  RM: { changes: outsideTransaction, run: (r) => r.store.rm(r.connection.caller, r.view, onePath(r)) },
   WATCH: { ignoresTransaction: true, run: watch },
   UNWATCH: { ignoresTransaction: true, run: unwatch },
   RESET_WATCHES: { run: (r) => forgetClient(r.connection, r.store, r.watches) },
   TRANSACTION_START: { run: startTransaction },
-  TRANSACTION_END: { run: endTransaction },
+  TRANSACTION_END: { changes: ({ payload }) => bytesToText(payload) === "T\0", run: endTransaction },
   INTRODUCE: { privileged: true, run: introduce },
   RELEASE: { privileged: true, run: (r) => r.domains.release(oneDomid(r)) },
   RESUME: { privileged: true, run: (r) => r.domains.resume(oneDomid(r)) },
@@ -70,7 +74,10 @@ export const REQUESTS: Partial<Record<MessageName, RequestType>> = {
 
 /** Drops what a client holds open: its watches and its transactions. */
 export function forgetClient(connection: Connection, store: Store, watches: Watches<Connection>): void {
-  for (const watch of connection.watches.values()) watches.remove(watch);
+  for (const watch of connection.watches.values()) {
+    watches.remove(watch);
+    connection.account.bytes -= watchSize(watch);
+  }
   connection.account.watches -= connection.watches.size;
   connection.watches.clear();
   for (const transaction of connection.transactions.values()) store.abort(transaction);
@@ -126,15 +133,18 @@ function setPermissions({ connection, store, domains, view, payload }: Request):
 
 function watch(request: Request): void {
   const { connection, watches, store, payload } = request;
-  const [text, token] = strings(payload, 2) as [string, string];
+  const [text, token, depthText, ...more] = strings(payload);
+  if (text === undefined || token === undefined || more.length > 0) throw malformed();
   const path = resolvePath(text, connection.home, true);
   const key = `${path}\0${token}`;
   if (connection.watches.has(key)) throw xenstoreError("EEXIST", `watch xenstore path ${quote(path)}`);
   if (!connection.caller.privileged && connection.account.watches >= store.quotas.watches)
     throw xenstoreError("ENOSPC", `watch xenstore path ${quote(path)}`);
-  const added = watches.add(connection, path, token, path.length - text.length);
+  const depth = depthText === undefined ? Number.POSITIVE_INFINITY : parseNumber(depthText);
+  const added = watches.add({ client: connection, path, token, prefix: path.length - text.length, depth });
   connection.watches.set(key, added);
   connection.account.watches++;
+  connection.account.bytes += watchSize(added);
   // At once and whatever there is to see: a client starts by looking, and looks again at every event.
   request.afterReply = () => connection.event(text, token);
 }
@@ -147,6 +157,7 @@ function unwatch({ connection, watches, payload }: Request): void {
   watches.remove(found);
   connection.watches.delete(`${path}\0${token}`);
   connection.account.watches--;
+  connection.account.bytes -= watchSize(found);
 }
 
 function startTransaction({ connection, store, transaction }: Request): Uint8Array {
@@ -154,7 +165,7 @@ function startTransaction({ connection, store, transaction }: Request): Uint8Arr
   if (!connection.caller.privileged && connection.account.transactions >= store.quotas.transactions)
     throw xenstoreError("ENOSPC", "start xenstore transaction");
   const id = connection.newTransactionId();
-  connection.transactions.set(id, store.begin(connection.caller));
+  connection.transactions.set(id, store.begin(connection.caller, connection.account));
   connection.account.transactions++;
   return joinStrings([String(id)]);
 }

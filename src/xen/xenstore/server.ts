@@ -1,9 +1,9 @@
 /**
- * The store as a server for any number of clients over any byte transport: in process, a MessagePort, a unix socket, a shared ring.
- * Implements the messages of C xenstored 4.17 except RESTRICT, live update and the features and quotas of 4.21 (ENOSYS).
- * Knows no clock: unread events of guests are bounded by number, not by age, and write rates are not limited.
+ * The store as a server for any number of clients over any byte transport: in process, a unix socket, a shared ring.
+ * Implements the messages of C xenstored 4.17 except RESTRICT and live update (ENOSYS), and a watch's depth of 4.22.
  */
 import { DiskError } from "../../errors.js";
+import { type Clock, FROZEN_CLOCK } from "./clock.js";
 import { type Account, Connection, type Send } from "./connection.js";
 import type { Change } from "./node-view.js";
 import { INTRODUCE_DOMAIN, RELEASE_DOMAIN } from "./path.js";
@@ -13,6 +13,7 @@ import { type DomainTable, forgetClient, REQUESTS, type Request } from "./reques
 import { Store } from "./store.js";
 import { Watches } from "./watches.js";
 import { joinStrings, MESSAGE_TYPES, type Message, type MessageName } from "./wire.js";
+import { WriteRate } from "./write-rate.js";
 import { xenstoreErrno, xenstoreError } from "./xenstore-error.js";
 
 export interface XenstoredOptions {
@@ -20,7 +21,14 @@ export interface XenstoredOptions {
   readonly quotas?: Partial<Quotas>;
   /** Whether the hypervisor has such a domain now. Default: any may exist. */
   readonly domainExists?: (domid: number) => boolean;
-  /** A domain was introduced, or introduced again: `frame` and `port` are where its ring and its event channel are. */
+  /** Without one, guests' unread events do not age and the rate of their writes is not limited. */
+  readonly clock?: Clock;
+  /** Something that the host's log should have, such as a guest above its memory quota. */
+  readonly onNotice?: (text: string) => void;
+  /**
+   * A domain was introduced, or introduced again: `frame` and `port` are where its ring and its event channel are.
+   * What it throws is answered, and the domain is not introduced.
+   */
   readonly onIntroduce?: (domid: number, frame: number, port: number) => void;
   /** The store will not talk to the domain again. */
   readonly onRelease?: (domid: number) => void;
@@ -32,6 +40,8 @@ interface Domain extends Account {
   introduced: boolean;
   /** Its shutdown was announced. */
   shutdown: boolean;
+  /** Its memory has been above the soft quota, and this was told. */
+  noticed: boolean;
 }
 
 const OK = joinStrings(["OK"]);
@@ -44,6 +54,7 @@ export class Xenstored implements DomainTable {
   readonly #watches = new Watches<Connection>();
   readonly #domains = new Map<number, Domain>();
   readonly #options: XenstoredOptions;
+  readonly #rate = new WriteRate();
 
   constructor(options: XenstoredOptions = {}) {
     this.#options = options;
@@ -72,7 +83,9 @@ export class Xenstored implements DomainTable {
       caller,
       account: domain,
       send,
-      pendingEvents: this.store.quotas.pendingEvents,
+      quotas: this.store.quotas,
+      clock: this.#options.clock ?? FROZEN_CLOCK,
+      memory: () => this.memory(domid),
       answer: (from, message) => this.#answer(from, message),
       onEnd: (ended, reason) => {
         forgetClient(ended, this.store, this.#watches);
@@ -99,12 +112,36 @@ export class Xenstored implements DomainTable {
     const domain = this.#domain(domid);
     const isNew = !domain.introduced;
     domain.introduced = true;
-    for (const connection of domain.connections) {
-      forgetClient(connection, this.store, this.#watches);
-      connection.reset();
+    for (const connection of domain.connections) this.reset(connection);
+    try {
+      this.#options.onIntroduce?.(domid, frame, port);
+    } catch (error) {
+      if (isNew) this.#domains.delete(domid);
+      throw error;
     }
-    this.#options.onIntroduce?.(domid, frame, port);
     if (isNew) this.store.announce(INTRODUCE_DOMAIN);
+  }
+
+  /** Takes back what the client holds open, and forgets what was under way: it starts over as the same client. */
+  reset(connection: Connection): void {
+    forgetClient(connection, this.store, this.#watches);
+    connection.reset();
+  }
+
+  /** Bytes that the store keeps for the domain. */
+  memory(domid: number): number {
+    return this.store.tree.ownedBytes(domid) + (this.#domains.get(domid)?.bytes ?? 0);
+  }
+
+  /** What each domain uses of its quotas. */
+  usage(): { domid: number; nodes: number; watches: number; transactions: number; bytes: number }[] {
+    return [...this.#domains].map(([domid, { watches, transactions }]) => ({
+      domid,
+      nodes: this.store.tree.owned(domid),
+      watches,
+      transactions,
+      bytes: this.memory(domid),
+    }));
   }
 
   /** The store is done with the domain: connections end, and everything it owned goes. EINVAL for Dom0, ENOENT for one not introduced. */
@@ -138,6 +175,7 @@ export class Xenstored implements DomainTable {
     });
     for (const connection of domain?.connections ?? []) connection.end(gone);
     for (const other of this.#domains.values()) if (other.target === domid) other.target = undefined;
+    this.#rate.forget(domid);
     this.store.forgetDomain(domid);
     if (!domain?.introduced) return;
     this.#options.onRelease?.(domid);
@@ -156,11 +194,13 @@ export class Xenstored implements DomainTable {
     if (!domain) {
       domain = {
         connections: new Set(),
+        bytes: 0,
         watches: 0,
         transactions: 0,
         target: undefined,
         introduced: false,
         shutdown: false,
+        noticed: false,
       };
       this.#domains.set(domid, domain);
     }
@@ -178,12 +218,29 @@ export class Xenstored implements DomainTable {
       request = this.#request(connection, type.ignoresTransaction ? { ...message, txId: 0 } : message);
       const payload = type.run(request) ?? OK;
       connection.reply(message, message.type, payload);
+      if (!connection.caller.privileged) this.#limit(connection, type.changes?.(request) ?? false);
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
       const errno = xenstoreErrno(error) ?? "EIO";
       connection.reply(message, MESSAGE_TYPES.ERROR, joinStrings([errno]));
     }
     request?.afterReply?.();
+  }
+
+  /** What a guest's request costs it, beyond its reply. */
+  #limit(connection: Connection, changed: boolean): void {
+    const { account, caller } = connection;
+    const { clock } = this.#options;
+    if (changed && clock && this.store.openTransactions > account.transactions) {
+      const wait = this.#rate.debit(caller.domid, clock.now());
+      if (wait > 0) connection.hold(wait);
+    }
+    const domain = this.#domains.get(caller.domid);
+    const { memorySoft } = this.store.quotas;
+    const memory = this.memory(caller.domid);
+    if (!domain || domain.noticed || memory < memorySoft) return;
+    domain.noticed = true;
+    this.#options.onNotice?.(`domain ${caller.domid} uses ${memory} bytes of the store, allowed are ${memorySoft}`);
   }
 
   #request(connection: Connection, { txId, payload }: Message): Request {

@@ -17,7 +17,7 @@ import {
   withoutDomain,
 } from "./permissions.js";
 import { type Quotas, quotas } from "./quotas.js";
-import { Transaction } from "./transaction.js";
+import { type MemoryAccount, Transaction } from "./transaction.js";
 import { Tree } from "./tree.js";
 import { xenstoreErrno, xenstoreError } from "./xenstore-error.js";
 
@@ -90,11 +90,17 @@ export class Store {
     view.report({ path, exact: false, permissions: [...before, permissions] });
   }
 
-  /** How many transactions a domain may have open is its connection's matter. */
-  begin(caller: Caller): Transaction {
+  /** Transactions that are neither committed nor aborted, of all clients. */
+  get openTransactions(): number {
+    return this.#open.size;
+  }
+
+  /** How many transactions a domain may have open is its connection's matter. `account`: where its memory is counted. */
+  begin(caller: Caller, account: MemoryAccount = { bytes: 0 }): Transaction {
     const transaction = new Transaction(
       this.tree,
       caller.privileged ? Number.POSITIVE_INFINITY : this.quotas.transactionNodes,
+      account,
     );
     this.#open.add(transaction);
     return transaction;

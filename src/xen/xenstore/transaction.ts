@@ -6,9 +6,9 @@
  * below an absent one. The parent has changed since it was touched then (generations never repeat), and the commit will fail;
  * operations need only go on without stumbling.
  */
-import { copyNode, type OwnNode, type StoreNode } from "./node.js";
+import { copyNode, nodeSize, type OwnNode, type StoreNode } from "./node.js";
 import { type Change, NodeView } from "./node-view.js";
-import type { Tree } from "./tree.js";
+import { addCharge, type Charge, type Tree } from "./tree.js";
 import { xenstoreError } from "./xenstore-error.js";
 
 interface Touched {
@@ -21,19 +21,29 @@ interface Touched {
 }
 
 const NO_GENERATION = 0;
+/** What remembering one node costs, beside its path and its state: about that of the maps' entries. */
+const TOUCHED_SIZE = 64; // bytes
+
+/** Where the memory that a transaction keeps is counted. */
+export interface MemoryAccount {
+  bytes: number;
+}
 
 export class Transaction extends NodeView {
   readonly #tree: Tree;
   readonly #touched = new Map<string, Touched>();
-  readonly #charges = new Map<number, number>();
+  readonly #charges = new Map<number, Charge>();
   readonly #changes = new Map<string, { first: Change; last: Change; exact: boolean }>();
   readonly #limit: number;
+  readonly #account: MemoryAccount;
+  #bytes = 0;
   #doomed = false;
   #outdated = false;
 
   /** `limit`: how many nodes it may touch. */
-  constructor(tree: Tree, limit: number) {
+  constructor(tree: Tree, limit: number, account: MemoryAccount) {
     super();
+    this.#account = account;
     this.#tree = tree;
     this.#limit = limit;
   }
@@ -43,14 +53,16 @@ export class Transaction extends NodeView {
   }
 
   owned(domid: number): number {
-    return this.#tree.owned(domid) + (this.#charges.get(domid) ?? 0);
+    return this.#tree.owned(domid) + (this.#charges.get(domid)?.nodes ?? 0);
   }
 
   /** Kept for the commit, once per node; a change that also concerns the watches above outweighs an exact one. */
   report(change: Change): void {
     const known = this.#changes.get(change.path);
-    if (!known) this.#changes.set(change.path, { first: change, last: change, exact: change.exact });
-    else {
+    if (!known) {
+      this.#changes.set(change.path, { first: change, last: change, exact: change.exact });
+      this.#keep(TOUCHED_SIZE);
+    } else {
       known.last = change;
       known.exact &&= change.exact;
     }
@@ -73,7 +85,7 @@ export class Transaction extends NodeView {
     try {
       if (this.#doomed) throw xenstoreError("ENOMEM", "commit xenstore transaction");
       if (this.#outdated || this.#hasConflict()) throw xenstoreError("EAGAIN", "commit xenstore transaction");
-      if ((this.#charges.get(payer) ?? 0) > 0 && this.owned(payer) > nodes)
+      if ((this.#charges.get(payer)?.nodes ?? 0) > 0 && this.owned(payer) > nodes)
         throw xenstoreError("ENOSPC", "commit xenstore transaction");
     } catch (error) {
       this.abort();
@@ -96,11 +108,15 @@ export class Transaction extends NodeView {
     for (const { seen } of this.#touched.values()) if (seen) this.#tree.unpin(seen);
     this.#touched.clear();
     this.#changes.clear();
+    this.#keep(-this.#bytes);
   }
 
   protected own(path: string): OwnNode {
     const touched = this.#touch(path);
-    if (!touched.modified) this.#replace(path, copyNode(touched.node!));
+    if (!touched.modified) {
+      this.#keep(nodeSize(touched.node!));
+      this.#replace(path, copyNode(touched.node!));
+    }
     const node = touched.node as OwnNode;
     node.generation = this.#tree.nextGeneration();
     return node;
@@ -114,8 +130,15 @@ export class Transaction extends NodeView {
     this.#replace(path, undefined);
   }
 
-  protected charge(domid: number, nodes: number): void {
-    this.#charges.set(domid, (this.#charges.get(domid) ?? 0) + nodes);
+  protected charge(domid: number, nodes: number, bytes: number): void {
+    addCharge(this.#charges, domid, nodes, bytes);
+    if (bytes > 0) this.#keep(bytes);
+  }
+
+  /** Never counted down before the end: an upper bound is good enough for a quota. */
+  #keep(bytes: number): void {
+    this.#bytes += bytes;
+    this.#account.bytes += bytes;
   }
 
   #replace(path: string, node: OwnNode | undefined): void {
@@ -133,6 +156,7 @@ export class Transaction extends NodeView {
       const seen = this.#tree.pin(path);
       touched = { seen, generation: seen?.generation ?? NO_GENERATION, node: seen, modified: false };
       this.#touched.set(path, touched);
+      this.#keep(TOUCHED_SIZE + path.length + (seen?.value.length ?? 0)); // the store may replace what is pinned here
     }
     return touched;
   }

@@ -1,7 +1,5 @@
 /** Ways for the xenstore's bytes between a client and the store, without any I/O of the operating system. */
-import type { MessagePort } from "node:worker_threads";
-import { DiskError } from "../../errors.js";
-import type { Connection } from "./connection.js";
+import type { DiskError } from "../../errors.js";
 import type { Xenstored } from "./server.js";
 
 /** One end of a byte stream in both directions. */
@@ -41,48 +39,4 @@ export function localTransport(xenstored: Xenstored, domid: number): Transport {
       connection.close();
     },
   };
-}
-
-/** Either end of a MessagePort: a client in a worker thread, or with `serveTransport` the store's side of it. Closing closes the port. */
-export function messagePortTransport(port: MessagePort): Transport {
-  let ended: (reason?: DiskError) => void = () => {};
-  let closed = false;
-  const end = (reason?: DiskError) => {
-    if (closed) return;
-    closed = true;
-    port.close();
-    ended(reason);
-  };
-  port.on("close", () => end());
-  return {
-    send(bytes) {
-      // A view on a larger buffer would be sent with all of it.
-      if (!closed) port.postMessage(bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice());
-    },
-    onReceive(callback) {
-      port.on("message", (message: unknown) => {
-        if (closed) return;
-        if (message instanceof Uint8Array) callback(message);
-        else
-          end(new DiskError("PROTOCOL", `Cannot read from xenstore port: a ${typeof message} came, allowed are bytes`));
-      });
-    },
-    onClose: (callback) => (ended = callback),
-    close() {
-      closed = true;
-      port.close();
-    },
-  };
-}
-
-/** Serves the client at the other end of `transport` as `domid`, until either side ends it. See `Xenstored.connect` for who may. */
-export function serveTransport(xenstored: Xenstored, domid: number, transport: Transport): Connection {
-  const connection = xenstored.connect(
-    domid,
-    (bytes) => transport.send(bytes),
-    () => transport.close(),
-  );
-  transport.onReceive((bytes) => connection.receive(bytes));
-  transport.onClose(() => connection.close());
-  return connection;
 }

@@ -1,14 +1,29 @@
 /** The store itself: every node by its path. Changes are visible, and told to watches, at once. */
-import { copyNode, type OwnNode, type StoreNode } from "./node.js";
+import { copyNode, nodeSize, type OwnNode, type StoreNode } from "./node.js";
 import { type Change, NodeView } from "./node-view.js";
 import { childPath, INTRODUCE_DOMAIN, nameOf, parentOf, RELEASE_DOMAIN } from "./path.js";
 import { DOM0_ONLY } from "./permissions.js";
 
 const ROOTS = ["/", INTRODUCE_DOMAIN, RELEASE_DOMAIN];
 
+/** What an owner is charged for, or a change of it. */
+export interface Charge {
+  nodes: number;
+  bytes: number;
+}
+
+/** Adds to the domain's charge and returns it. */
+export function addCharge(charges: Map<number, Charge>, domid: number, nodes: number, bytes: number): Charge {
+  let charge = charges.get(domid);
+  if (!charge) charges.set(domid, (charge = { nodes: 0, bytes: 0 }));
+  charge.nodes += nodes;
+  charge.bytes += bytes;
+  return charge;
+}
+
 export class Tree extends NodeView {
   readonly #nodes = new Map<string, OwnNode>();
-  readonly #owned = new Map<number, number>();
+  readonly #owned = new Map<number, Charge>();
   readonly #onChange: (change: Change) => void;
   #generation = 0;
 
@@ -28,7 +43,12 @@ export class Tree extends NodeView {
   }
 
   owned(domid: number): number {
-    return this.#owned.get(domid) ?? 0;
+    return this.#owned.get(domid)?.nodes ?? 0;
+  }
+
+  /** Bytes of the nodes that `domid` owns, as `nodeSize` counts them. */
+  ownedBytes(domid: number): number {
+    return this.#owned.get(domid)?.bytes ?? 0;
   }
 
   report(change: Change): void {
@@ -53,12 +73,12 @@ export class Tree extends NodeView {
   }
 
   /** What a transaction ends with: these states, or nothing at a path, and the owners' accounts changed by `charges`. */
-  install(states: Iterable<readonly [string, OwnNode | undefined]>, charges: ReadonlyMap<number, number>): void {
+  install(states: Iterable<readonly [string, OwnNode | undefined]>, charges: ReadonlyMap<number, Charge>): void {
     for (const [path, node] of states) {
       if (node) this.insert(path, node);
       else this.drop(path);
     }
-    for (const [domid, nodes] of charges) this.charge(domid, nodes);
+    for (const [domid, { nodes, bytes }] of charges) this.charge(domid, nodes, bytes);
   }
 
   protected own(path: string): OwnNode {
@@ -77,19 +97,17 @@ export class Tree extends NodeView {
     this.#nodes.delete(path);
   }
 
-  protected charge(domid: number, nodes: number): void {
-    const owned = this.owned(domid) + nodes;
-    if (owned === 0) this.#owned.delete(domid);
-    else this.#owned.set(domid, owned);
+  protected charge(domid: number, nodes: number, bytes: number): void {
+    const owned = addCharge(this.#owned, domid, nodes, bytes);
+    if (owned.nodes === 0) this.#owned.delete(domid);
   }
 
   /** Everything that is wrong with the tree, in words; empty when every child exists, every node is listed and every account is exact. */
   inconsistencies(): string[] {
     const found: string[] = [];
-    const counted = new Map<number, number>();
+    const counted = new Map<number, Charge>();
     for (const [path, node] of this.#nodes) {
-      const owner = node.permissions[0].domid;
-      counted.set(owner, (counted.get(owner) ?? 0) + 1);
+      addCharge(counted, node.permissions[0].domid, 1, nodeSize(node));
       if (node.pins < 0) found.push(`${path} has ${node.pins} pins`);
       for (const name of node.children) {
         if (!this.#nodes.has(childPath(path, name))) found.push(`${path} lists ${name}, which does not exist`);
@@ -99,8 +117,11 @@ export class Tree extends NodeView {
         found.push(`${path} is listed nowhere`);
     }
     for (const domid of new Set([...counted.keys(), ...this.#owned.keys()])) {
-      const [charged, actual] = [this.owned(domid), counted.get(domid) ?? 0];
-      if (charged !== actual) found.push(`domain ${domid} is charged for ${charged} nodes, it owns ${actual}`);
+      const { nodes, bytes } = counted.get(domid) ?? { nodes: 0, bytes: 0 };
+      if (this.owned(domid) !== nodes || this.ownedBytes(domid) !== bytes)
+        found.push(
+          `domain ${domid} is charged for ${this.owned(domid)} nodes of ${this.ownedBytes(domid)} bytes, it owns ${nodes} of ${bytes}`,
+        );
     }
     return found;
   }

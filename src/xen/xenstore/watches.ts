@@ -9,19 +9,29 @@ export interface Watch<Client> {
   readonly token: string;
   /** Characters of an event's path to leave out: the home directory's, for a watch set by a relative path. */
   readonly prefix: number;
+  /** How many levels below `path` it hears of. */
+  readonly depth: number;
   /** Events of one change go out in this order. */
   readonly sequence: number;
+}
+
+/** What a watch costs beside its path and token: about that of the maps' entries. */
+const WATCH_SIZE = 64; // bytes
+
+/** Bytes that a watch counts against its client's memory quota. */
+export function watchSize({ path, token }: Pick<Watch<unknown>, "path" | "token">): number {
+  return WATCH_SIZE + path.length + token.length;
 }
 
 export class Watches<Client> {
   readonly #byPath = new Map<string, Set<Watch<Client>>>();
   #sequence = 0;
 
-  add(client: Client, path: string, token: string, prefix: number): Watch<Client> {
-    const watch = { client, path, token, prefix, sequence: this.#sequence++ };
-    const watches = this.#byPath.get(path);
+  add(added: Omit<Watch<Client>, "sequence">): Watch<Client> {
+    const watch = { ...added, sequence: this.#sequence++ };
+    const watches = this.#byPath.get(watch.path);
     if (watches) watches.add(watch);
-    else this.#byPath.set(path, new Set([watch]));
+    else this.#byPath.set(watch.path, new Set([watch]));
     return watch;
   }
 
@@ -41,8 +51,9 @@ export class Watches<Client> {
   concernedBy({ path, exact }: Change): Watch<Client>[] {
     if (exact) return [...(this.#byPath.get(path) ?? [])];
     const found: Watch<Client>[] = [];
-    for (let at: string | undefined = path; at !== undefined; at = parentOf(at))
-      found.push(...(this.#byPath.get(at) ?? []));
+    let level = 0;
+    for (let at: string | undefined = path; at !== undefined; at = parentOf(at), level++)
+      for (const watch of this.#byPath.get(at) ?? []) if (level <= watch.depth) found.push(watch);
     return found.sort((a, b) => a.sequence - b.sequence);
   }
 }

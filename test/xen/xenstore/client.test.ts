@@ -1,10 +1,14 @@
 /** The client, in process and in another thread, and against servers that misbehave. */
-import { MessageChannel, Worker } from "node:worker_threads";
+import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, test } from "vitest";
+import { StoreService } from "#src/dom0/store-service.js";
+import { createDomainPages, peerView } from "#src/xen/platform/simulated/domain-pages.js";
 import { type StoreTransaction, XenstoreClient } from "#src/xen/xenstore/client.js";
+import { FROZEN_CLOCK } from "#src/xen/xenstore/clock.js";
 import { Xenstored } from "#src/xen/xenstore/server.js";
-import { localTransport, messagePortTransport, serveTransport, type Transport } from "#src/xen/xenstore/transport.js";
+import { localTransport, type Transport } from "#src/xen/xenstore/transport.js";
 import { encodeMessage, joinStrings, MESSAGE_TYPES, MessageParser } from "#src/xen/xenstore/wire.js";
+import { clientOverRing } from "./ring-host.js";
 
 const errno = (name: string, code: string) => expect.objectContaining({ code, details: { errno: name } });
 const cleanups: (() => unknown)[] = [];
@@ -12,19 +16,17 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0)) await cleanup();
 });
 
-/** A client over a MessagePort, as a worker thread has one. */
-function overPort(xenstored: Xenstored, domid: number): XenstoreClient {
-  const { port1, port2 } = new MessageChannel();
-  serveTransport(xenstored, domid, messagePortTransport(port1));
-  cleanups.push(() => port1.close());
-  return new XenstoreClient(messagePortTransport(port2));
+function overRing(xenstored: Xenstored, domid: number): XenstoreClient {
+  const { client, stop } = clientOverRing(xenstored, domid);
+  cleanups.push(stop);
+  return client;
 }
 
 const inProcess = (xenstored: Xenstored, domid: number) => new XenstoreClient(localTransport(xenstored, domid));
 
 describe.each([
   ["in process", inProcess],
-  ["over a MessagePort", overPort],
+  ["over a shared ring", overRing],
 ])("%s", (_, connect) => {
   test("every operation", async () => {
     const store = connect(new Xenstored(), 0);
@@ -170,30 +172,20 @@ test("a callback in the store's thread never runs inside another client's reques
   expect(seen).toBe(11);
 });
 
-test("a worker thread is a client like any other", async () => {
-  const xenstored = new Xenstored();
-  xenstored.introduce(1);
+test("a domain in another thread is a client like any other, and its end is the host's to tell", async () => {
+  const pages0 = createDomainPages(0, 1 << 16);
+  const pages = createDomainPages(1, 1 << 16);
+  const service = new StoreService(pages0, FROZEN_CLOCK, () => {});
+  const { xenstored } = service;
+  cleanups.push(() => service.stop());
   const dom0 = inProcess(xenstored, 0);
+  const { frame, port } = service.prepare(pages);
+  await dom0.introduce(1, frame, port);
   await dom0.mkdir("/local/domain/1/data");
   await dom0.setPerms("/local/domain/1/data", ["n1"]);
-  const source = `
-    const { parentPort, workerData } = require("node:worker_threads");
-    (async () => {
-      const { XenstoreClient } = await import(workerData.client);
-      const { messagePortTransport } = await import(workerData.transport);
-      const store = new XenstoreClient(messagePortTransport(workerData.port));
-      await store.watch("data/ask", "t", async () => {
-        const ask = await store.readOrNull("data/ask");
-        if (ask !== null) await store.write("data/answer", ask.toUpperCase());
-      });
-    })();`;
-  const { port1, port2 } = new MessageChannel();
-  const connection = serveTransport(xenstored, 1, messagePortTransport(port1));
-  const module = (name: string) => new URL(`../../../dist/xen/xenstore/${name}.js`, import.meta.url).href;
-  const worker = new Worker(source, {
+  const worker = new Worker(GUEST, {
     eval: true,
-    workerData: { port: port2, client: module("client"), transport: module("transport") },
-    transferList: [port2],
+    workerData: { own: pages, dom0: peerView(pages0), port, dist: new URL("../../../dist/xen/", import.meta.url).href },
   });
   const answered = new Promise<void>((resolve) => {
     void dom0.watch("/local/domain/1/data/answer", "t", async (path) => {
@@ -202,21 +194,29 @@ test("a worker thread is a client like any other", async () => {
   });
   await dom0.write("/local/domain/1/data/ask", "hello");
   await answered;
-  const ended = new Promise<void>((resolve) => port1.once("close", resolve));
   await worker.terminate();
-  await ended;
-  expect(connection.ended).toBe(true);
+  expect(xenstored.usage().find(({ domid }) => domid === 1)).toMatchObject({ watches: 1 });
+  await dom0.release(1);
+  expect(xenstored.isIntroduced(1)).toBe(false);
 });
 
-test("a port that carries something else is closed", async () => {
-  const xenstored = new Xenstored();
-  const { port1, port2 } = new MessageChannel();
-  const connection = serveTransport(xenstored, 0, messagePortTransport(port1));
-  const closed = new Promise<void>((resolve) => port2.once("close", resolve));
-  port2.postMessage({ hello: 1 });
-  await closed;
-  expect(connection.ended).toBe(true);
-});
+const GUEST = `
+  const { workerData: { own, dom0, port, dist } } = require("node:worker_threads");
+  (async () => {
+    const { simulatedPlatform } = await import(dist + "platform/simulated/platform.js");
+    const { ownXenstorePage } = await import(dist + "platform/simulated/xenstore-page.js");
+    const { VcpuLoop } = await import(dist + "vcpu-loop.js");
+    const { XenstoreClient } = await import(dist + "xenstore/client.js");
+    const { ringTransport } = await import(dist + "xenstore/ring-transport.js");
+    const platform = simulatedPlatform(own, 0);
+    platform.introduce(dom0);
+    void new VcpuLoop(platform.vcpu, { blocking: false }).run();
+    const store = new XenstoreClient(ringTransport({ words: ownXenstorePage(own), events: platform.events, port }));
+    await store.watch("data/ask", "t", async () => {
+      const ask = await store.readOrNull("data/ask");
+      if (ask !== null) await store.write("data/answer", ask.toUpperCase());
+    });
+  })();`;
 
 describe("servers that break the protocol", () => {
   /** A transport whose other end answers each request with what `answer` makes of it. */

@@ -87,7 +87,7 @@ test("path and token together name a watch", () => {
   expect(dom0.events()).toEqual(["/a|u"]);
 });
 
-test.each([[["/a"]], [["/a", "t", "1"]], [["/a//b", "t"]], [[""]]])("WATCH %j is malformed", (strings) => {
+test.each([[["/a"]], [["/a", "t", "x"]], [["/a", "t", "1", "2"]], [["/a//b", "t"]], [[""]]])("WATCH %j is malformed", (strings) => {
   expect(guests().dom0.ask("WATCH", strings)).toBe("EINVAL");
 });
 
@@ -186,15 +186,29 @@ describe("clients that do not read", () => {
   });
 
   test("no request of theirs is looked at until they read, then all are, in order", () => {
+    const { dom0, xenstored } = guests();
+    const slow = new RawClient(xenstored, 0);
+    slow.reads = false;
+    for (const key of ["a", "b", "c"]) slow.send("WRITE", [`/w/${key}`]);
+    expect(slow.received).toHaveLength(1);
+    expect(dom0.list("/w")).toBe("a");
+    slow.reads = true;
+    slow.connection.resume();
+    expect(slow.received.map(({ reqId }) => reqId)).toEqual([1, 2, 3]);
+    expect(dom0.list("/w")).toBe("a|b|c");
+  });
+
+  test("a guest may be twenty replies behind, then it waits", () => {
     const { dom0, guest1 } = guests();
     guest1.reads = false;
-    for (const key of ["a", "b", "c"]) guest1.send("WRITE", [`data/${key}`]);
+    const keys = Array.from({ length: 30 }, (_, i) => String(i));
+    for (const key of keys) guest1.send("WRITE", [`data/${key}`]);
     expect(guest1.received).toHaveLength(1);
-    expect(dom0.list("/local/domain/1/data")).toBe("a");
+    expect(dom0.list("/local/domain/1/data").split("|")).toEqual(keys.slice(0, 20));
     guest1.reads = true;
     guest1.connection.resume();
-    expect(guest1.received.map(({ reqId }) => reqId)).toEqual([1, 2, 3]);
-    expect(dom0.list("/local/domain/1/data")).toBe("a|b|c");
+    expect(guest1.received.map(({ reqId }) => reqId)).toEqual(keys.map((key) => Number(key) + 1));
+    expect(dom0.list("/local/domain/1/data").split("|")).toEqual(keys);
   });
 
   test("a guest loses events above its quota, keeps the rest, and disturbs nobody (XSA-326)", () => {
