@@ -77,6 +77,7 @@ export class XenstoreRings implements VcpuWork {
     this.#taking = true;
     for (const link of ready) if (link.serve()) this.#ready.add(link);
     this.#taking = false;
+    this.publish(); // requests are answered by now: the peers need not wait for the rest of the pass
     return ready.length;
   }
 
@@ -132,6 +133,7 @@ class RingLink {
 
   open(again: boolean): void {
     if (again) this.#ring.reset();
+    this.#ring.setError(CONNECTION_ERROR.none); // of an earlier time
     this.#ring.offer(FEATURES);
     const { events, port, onReady } = this.#options;
     events.listen(port, () => onReady(this));
@@ -220,7 +222,7 @@ class RingLink {
     const { events, port } = this.#options;
     this.#connection = undefined;
     this.#rest = undefined;
-    if (reason && reason.code !== "NOT_FOUND") {
+    if (reason) {
       this.#ring.setError(this.#errorOf(reason));
       events.notify(port);
     }

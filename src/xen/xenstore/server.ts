@@ -218,29 +218,32 @@ export class Xenstored implements DomainTable {
       request = this.#request(connection, type.ignoresTransaction ? { ...message, txId: 0 } : message);
       const payload = type.run(request) ?? OK;
       connection.reply(message, message.type, payload);
-      if (!connection.caller.privileged) this.#limit(connection, type.changes?.(request) ?? false);
+      if (!connection.caller.privileged && type.changes?.(request)) this.#slowDown(connection);
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
       const errno = xenstoreErrno(error) ?? "EIO";
       connection.reply(message, MESSAGE_TYPES.ERROR, joinStrings([errno]));
     }
     request?.afterReply?.();
+    if (!connection.caller.privileged) this.#noticeMemory(connection.caller.domid);
   }
 
-  /** What a guest's request costs it, beyond its reply. */
-  #limit(connection: Connection, changed: boolean): void {
+  /** A guest has changed nodes: while others hold transactions it may not do so as fast as it can. */
+  #slowDown(connection: Connection): void {
     const { account, caller } = connection;
     const { clock } = this.#options;
-    if (changed && clock && this.store.openTransactions > account.transactions) {
-      const wait = this.#rate.debit(caller.domid, clock.now());
-      if (wait > 0) connection.hold(wait);
-    }
-    const domain = this.#domains.get(caller.domid);
+    if (!clock || this.store.openTransactions <= account.transactions) return;
+    const wait = this.#rate.debit(caller.domid, clock.now());
+    if (wait > 0) connection.hold(wait);
+  }
+
+  #noticeMemory(domid: number): void {
+    const domain = this.#domains.get(domid);
     const { memorySoft } = this.store.quotas;
-    const memory = this.memory(caller.domid);
-    if (!domain || domain.noticed || memory < memorySoft) return;
+    if (!domain || domain.noticed || this.memory(domid) < memorySoft) return;
     domain.noticed = true;
-    this.#options.onNotice?.(`domain ${caller.domid} uses ${memory} bytes of the store, allowed are ${memorySoft}`);
+    const bytes = `${this.memory(domid)} bytes of xenstore's memory, its quota is ${memorySoft}`;
+    this.#options.onNotice?.(`domain ${domid} uses ${bytes}`);
   }
 
   #request(connection: Connection, { txId, payload }: Message): Request {

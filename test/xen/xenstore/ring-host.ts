@@ -8,7 +8,14 @@ import { XENSTORE_DOMAIN_INTERFACE, XenstoreRing } from "#src/xen/xenstore/ring.
 import { XenstoreRings } from "#src/xen/xenstore/ring-server.js";
 import { ringTransport } from "#src/xen/xenstore/ring-transport.js";
 import { Xenstored, type XenstoredOptions } from "#src/xen/xenstore/server.js";
-import { bytesToText, encodeMessage, joinStrings, MESSAGE_TYPES, type MessageName, MessageParser } from "#src/xen/xenstore/wire.js";
+import {
+  bytesToText,
+  encodeMessage,
+  joinStrings,
+  MESSAGE_TYPES,
+  type MessageName,
+  MessageParser,
+} from "#src/xen/xenstore/wire.js";
 import { RawClient, type Received } from "./support.js";
 
 const NAMES = new Map<number, string>(Object.entries(MESSAGE_TYPES).map(([name, type]) => [type, name]));

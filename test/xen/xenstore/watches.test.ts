@@ -87,9 +87,12 @@ test("path and token together name a watch", () => {
   expect(dom0.events()).toEqual(["/a|u"]);
 });
 
-test.each([[["/a"]], [["/a", "t", "x"]], [["/a", "t", "1", "2"]], [["/a//b", "t"]], [[""]]])("WATCH %j is malformed", (strings) => {
-  expect(guests().dom0.ask("WATCH", strings)).toBe("EINVAL");
-});
+test.each([[["/a"]], [["/a", "t", "x"]], [["/a", "t", "1", "2"]], [["/a//b", "t"]], [[""]]])(
+  "WATCH %j is malformed",
+  (strings) => {
+    expect(guests().dom0.ask("WATCH", strings)).toBe("EINVAL");
+  },
+);
 
 describe("permissions (XSA-115)", () => {
   test("an event needs read permission on the node or its parent", () => {
