@@ -2,8 +2,8 @@
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Host } from "#src/dom0/host.js";
-import { MONOTONIC_CLOCK } from "#src/os/clock.js";
 import { connectNbd } from "#src/nbd/client.js";
+import { MONOTONIC_CLOCK } from "#src/os/clock.js";
 import { openDisk } from "#src/stack/disk.js";
 import { XenstoreClient } from "#src/xen/xenstore/client.js";
 import { localTransport } from "#src/xen/xenstore/transport.js";

@@ -1,10 +1,11 @@
 /** The client, in process and in another thread, and against servers that misbehave. */
 import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, test } from "vitest";
-import { StoreService } from "#src/dom0/store-service.js";
-import { createDomainPages, peerView } from "#src/xen/platform/simulated/domain-pages.js";
+import { peerView, XENSTORE_FRAME } from "#src/xen/platform/simulated/domain-pages.js";
+import { Hypervisor } from "#src/xen/platform/simulated/hypervisor.js";
+import { VcpuLoop } from "#src/xen/vcpu-loop.js";
 import { type StoreTransaction, XenstoreClient } from "#src/xen/xenstore/client.js";
-import { FROZEN_CLOCK } from "#src/xen/xenstore/clock.js";
+import { XenstoreRings } from "#src/xen/xenstore/ring-server.js";
 import { Xenstored } from "#src/xen/xenstore/server.js";
 import { localTransport, type Transport } from "#src/xen/xenstore/transport.js";
 import { encodeMessage, joinStrings, MESSAGE_TYPES, MessageParser } from "#src/xen/xenstore/wire.js";
@@ -173,19 +174,29 @@ test("a callback in the store's thread never runs inside another client's reques
 });
 
 test("a domain in another thread is a client like any other, and its end is the host's to tell", async () => {
-  const pages0 = createDomainPages(0, 1 << 16);
-  const pages = createDomainPages(1, 1 << 16);
-  const service = new StoreService(pages0, FROZEN_CLOCK, () => {});
-  const { xenstored } = service;
-  cleanups.push(() => service.stop());
+  const hypervisor = new Hypervisor(1 << 16);
+  const loop = new VcpuLoop(hypervisor.platform.vcpu, { blocking: false, spins: 0 });
+  const rings = new XenstoreRings({ platform: hypervisor.platform, loop });
+  const xenstored: Xenstored = new Xenstored({
+    onIntroduce: (domid, _frame, at) => rings.connect(xenstored, domid, at),
+    onRelease: (domid) => rings.disconnect(domid),
+  });
+  hypervisor.onChange(({ domid, state }) => state === "dying" && xenstored.domainDied(domid));
+  void loop.run();
+  cleanups.push(() => loop.stop());
   const dom0 = inProcess(xenstored, 0);
-  const { frame, port } = service.prepare(pages);
-  await dom0.introduce(1, frame, port);
+  const { pages, xenstorePort: port } = hypervisor.create(1 << 16);
+  await dom0.introduce(1, XENSTORE_FRAME, port);
   await dom0.mkdir("/local/domain/1/data");
   await dom0.setPerms("/local/domain/1/data", ["n1"]);
   const worker = new Worker(GUEST, {
     eval: true,
-    workerData: { own: pages, dom0: peerView(pages0), port, dist: new URL("../../../dist/xen/", import.meta.url).href },
+    workerData: {
+      own: pages,
+      dom0: peerView(hypervisor.dom0),
+      port,
+      dist: new URL("../../../dist/xen/", import.meta.url).href,
+    },
   });
   const answered = new Promise<void>((resolve) => {
     void dom0.watch("/local/domain/1/data/answer", "t", async (path) => {
@@ -196,12 +207,15 @@ test("a domain in another thread is a client like any other, and its end is the 
   await answered;
   await worker.terminate();
   expect(xenstored.usage().find(({ domid }) => domid === 1)).toMatchObject({ watches: 1 });
-  await dom0.release(1);
+  hypervisor.destroy(1);
+  while (hypervisor.domain(1)) await new Promise((resolve) => setImmediate(resolve)); // its page was still mapped
   expect(xenstored.isIntroduced(1)).toBe(false);
+  expect(hypervisor.platform.foreign.mapped).toBe(0);
 });
 
 const GUEST = `
-  const { workerData: { own, dom0, port, dist } } = require("node:worker_threads");
+  const { parentPort, workerData: { own, dom0, port, dist } } = require("node:worker_threads");
+  parentPort.on("message", () => {}); // a sleeping vcpu keeps no thread alive
   (async () => {
     const { simulatedPlatform } = await import(dist + "platform/simulated/platform.js");
     const { ownXenstorePage } = await import(dist + "platform/simulated/xenstore-page.js");
