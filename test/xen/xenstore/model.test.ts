@@ -1,8 +1,11 @@
-/** Random work of Dom0 and two guests, with transactions, deaths and quota failures: every reply and every node as the model says. */
+/**
+ * Random work of Dom0 and two guests, with transactions, watches, deaths and quota failures: every reply, every event and
+ * every node as the model says, and the store sound after each step.
+ */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Xenstored } from "#src/xen/xenstore/server.js";
-import { Model, type Step } from "./model.js";
+import { Model, type ModelChange, type Step } from "./model.js";
 import { guests, RawClient } from "./support.js";
 
 const NODE_LIMIT = 6;
@@ -27,7 +30,9 @@ type Act =
   | { readonly act: "ask"; readonly who: number; readonly slot: number; readonly step: Step }
   /** Begins a transaction, or ends it when there is one. */
   | { readonly act: "commit" | "abort"; readonly who: number; readonly slot: number }
-  | { readonly act: "die"; readonly who: number; readonly slot: number };
+  | { readonly act: "die"; readonly who: number; readonly slot: number }
+  /** Sets a watch, or takes it back when there is one. */
+  | { readonly act: "watch"; readonly who: number; readonly slot: number; readonly path: string };
 const who = fc.constantFrom(0, 1, 1, 2);
 const slot = fc.constantFrom(0, 1, 1, 2); // 0: no transaction
 const act: fc.Arbitrary<Act> = fc.oneof(
@@ -38,6 +43,15 @@ const act: fc.Arbitrary<Act> = fc.oneof(
       act: fc.constantFrom("commit" as const, "commit" as const, "commit" as const, "abort" as const),
       who,
       slot,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      act: fc.constant("watch" as const),
+      who,
+      slot,
+      path: fc.constantFrom("/", "/s", "/s/a", "/s/a/b", "/local/domain/1/data", "/local/domain/2/data/a"),
     }),
   },
   { weight: 1, arbitrary: fc.record({ act: fc.constant("die" as const), who: fc.constantFrom(1, 2), slot }) },
@@ -55,7 +69,10 @@ class Comparison {
   readonly xenstored: Xenstored;
   readonly clients: RawClient[];
   readonly transactions = new Map<string, OpenTransaction>();
+  /** Watched paths of each client. */
+  readonly watches = [new Set<string>(), new Set<string>(), new Set<string>()];
   model = new Model();
+  heard = 0;
   commits = { OK: 0, EAGAIN: 0, ENOMEM: 0, ENOSPC: 0 };
 
   constructor() {
@@ -77,6 +94,7 @@ class Comparison {
     const key = `${one.who}/${one.slot}`;
     const open = this.transactions.get(key);
     if (one.act === "die") this.#die(one.who);
+    else if (one.act === "watch") this.#watch(one.who, one.path);
     else if (one.act === "ask") this.#ask(one.who, one.step, open);
     else if (!open) {
       if (one.slot > 0) this.#begin(one.who, key);
@@ -85,10 +103,35 @@ class Comparison {
       if (one.act === "commit") this.#commit(one.who, open);
       else expect(this.clients[one.who]!.abort(open.id)).toBe("OK");
     }
+    this.#compareEvents();
+    const wrong = this.xenstored.store.tree.inconsistencies();
+    if (wrong.length > 0) expect(wrong).toEqual([]);
+  }
+
+  /** Everybody heard of every change at a watch of theirs that they may know of, once, and of nothing else. */
+  #compareEvents(): void {
+    const changes = this.model.changes.splice(0);
+    for (const [who, client] of this.clients.entries()) {
+      const expected = [...this.watches[who]!].flatMap((watched) =>
+        changes.filter((change) => this.model.hears(who, watched, change)).map(({ path }) => `${path}|${watched}`),
+      );
+      const heard = client.events();
+      if (heard.sort().join() !== expected.sort().join()) expect([who, heard]).toEqual([who, expected]);
+      this.heard += heard.length;
+    }
+  }
+
+  #watch(who: number, path: string): void {
+    const client = this.clients[who]!;
+    if (this.watches[who]!.delete(path)) expect(client.ask("UNWATCH", [path, path])).toBe("OK");
+    else {
+      expect(client.watch(path, path)).toBe("OK");
+      expect(client.events()).toEqual([`${path}|${path}`]); // at once, whatever is there
+      this.watches[who]!.add(path);
+    }
   }
 
   check(): void {
-    expect(this.xenstored.store.tree.inconsistencies()).toEqual([]);
     const { tree } = this.xenstored.store;
     const dump = tree.subtree("/").map((path) => {
       const [value, permissions, children] = (["READ", "GET_PERMS", "DIRECTORY"] as const).map((verb) =>
@@ -135,6 +178,7 @@ class Comparison {
       expect(verdict).toBe("OK");
       expect(replies).toEqual(open.steps.map(({ reply }) => reply));
       replay.version += this.model.version;
+      replay.changes = merged(replay.changes);
       this.model = replay;
     }
   }
@@ -143,6 +187,7 @@ class Comparison {
     this.xenstored.domainDied(domid);
     this.xenstored.introduce(domid);
     this.clients[domid] = new RawClient(this.xenstored, domid);
+    this.watches[domid]!.clear();
     this.model.forget(domid);
     for (const [key, open] of this.transactions) {
       if (key.startsWith(`${domid}/`)) this.transactions.delete(key);
@@ -151,8 +196,22 @@ class Comparison {
   }
 }
 
+/** A transaction tells of each path once, to whoever might have known before or after. */
+function merged(changes: readonly ModelChange[]): ModelChange[] {
+  const paths = [...new Set(changes.map(({ path }) => path))];
+  return paths.map((path) => {
+    const all = changes.filter((change) => change.path === path);
+    return {
+      path,
+      exact: all.every(({ exact }) => exact),
+      lists: [...all[0]!.lists, ...all.at(-1)!.lists],
+    };
+  });
+}
+
 test("random operations of three domains match the model", () => {
   const commits = { OK: 0, EAGAIN: 0, ENOMEM: 0, ENOSPC: 0 };
+  let heard = 0;
   fc.assert(
     fc.property(fc.array(act, { maxLength: 120, size: "max" }), (acts) => {
       const comparison = new Comparison();
@@ -162,9 +221,11 @@ test("random operations of three domains match the model", () => {
       }
       comparison.check();
       for (const name of Object.keys(commits) as (keyof typeof commits)[]) commits[name] += comparison.commits[name];
+      heard += comparison.heard;
     }),
     { numRuns: 100 },
   );
   // The work was not all of one kind.
   expect(Math.min(commits.OK, commits.EAGAIN)).toBeGreaterThan(0);
+  expect(heard).toBeGreaterThan(100);
 });

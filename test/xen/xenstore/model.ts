@@ -15,6 +15,13 @@ interface ModelNode {
   permissions: string[];
 }
 
+/** What a watch hears of: `exact` only at that very path; who may read under one of the lists. */
+export interface ModelChange {
+  readonly path: string;
+  readonly exact: boolean;
+  readonly lists: readonly string[][];
+}
+
 const NEEDS = { READ: "r", DIRECTORY: "r", GET_PERMS: "r", WRITE: "w", MKDIR: "w", RM: "w", SET_PERMS: "o" } as const;
 const GRANTS: Record<string, string> = { n: "", r: "r", w: "w", b: "rw" };
 
@@ -22,6 +29,8 @@ export class Model {
   nodes = new Map<string, ModelNode>([["/", { value: "", permissions: ["n0"] }]]);
   /** Grows with every change. */
   version = 0;
+  /** Since somebody emptied it. */
+  changes: ModelChange[] = [];
 
   copy(): Model {
     const copy = new Model();
@@ -49,19 +58,27 @@ export class Model {
     if (verb === "DIRECTORY") return this.#children(path).join("|");
     if (verb === "GET_PERMS") return node.permissions.join("|");
     if (domid !== 0 && step.permissions[0]!.slice(1) !== node.permissions[0]!.slice(1)) return "EPERM";
+    const before = this.#lists(path);
     node.permissions = [...step.permissions];
     this.version++;
+    this.changes.push({ path, exact: false, lists: [...before, node.permissions] });
     return "OK";
   }
 
   forget(domid: number): void {
     for (const [path, { permissions }] of [...this.nodes])
-      if (Number(permissions[0]!.slice(1)) === domid) this.#removeTree(path);
+      if (this.nodes.has(path) && Number(permissions[0]!.slice(1)) === domid) this.#removeTree(path);
     for (const node of this.nodes.values()) {
       const [owner, ...others] = node.permissions;
       node.permissions = [owner!, ...others.filter((entry) => Number(entry.slice(1)) !== domid)];
     }
     this.version++;
+  }
+
+  /** Whether a watch that `domid` has set at `watched` hears of the change. */
+  hears(domid: number, watched: string, { path, exact, lists }: ModelChange): boolean {
+    const isAt = exact ? path === watched : path === watched || watched === "/" || path.startsWith(`${watched}/`);
+    return isAt && lists.some((permissions) => this.#rights(domid, { value: "", permissions }).includes("r"));
   }
 
   dump(): string[] {
@@ -92,7 +109,13 @@ export class Model {
       }
     }
     this.version++;
+    this.changes.push({ path, exact: false, lists: this.#lists(path) });
     return "OK";
+  }
+
+  /** Of the node and of what is above it. */
+  #lists(path: string): string[][] {
+    return [path, parent(path)].map((each) => this.nodes.get(each)!.permissions);
   }
 
   #rights(domid: number, { permissions: [owner, ...others] }: ModelNode): string {
@@ -113,8 +136,9 @@ export class Model {
   }
 
   #removeTree(path: string): void {
-    for (const each of [...this.nodes.keys()])
-      if (each === path || each.startsWith(`${path}/`)) this.nodes.delete(each);
+    const going = [...this.nodes.keys()].filter((each) => each === path || each.startsWith(`${path}/`));
+    for (const each of going) this.changes.push({ path: each, exact: each !== path, lists: this.#lists(each) });
+    for (const each of going) this.nodes.delete(each);
   }
 }
 
