@@ -92,6 +92,66 @@ describe.skipIf(!havePeer(...CLIENTS))("xenstore-utils", () => {
     await run("rm", "/many");
   });
 
+  test("ls walks directories of thousands of nodes, in parts where a message cannot hold their names", async () => {
+    const dom0 = new RawClient(xenstored, 0);
+    const names = Array.from({ length: 1200 }, (_, i) => `a-rather-long-name-${i}`);
+    for (const name of names) dom0.write(`/wide/dir/${name}`, "v");
+    expect(dom0.list("/wide/dir")).toBe("E2BIG");
+    const { out } = await run("ls", "-f", "/wide");
+    expect(out.trimEnd().split("\n")).toEqual(['/wide/dir = ""', ...names.map((name) => `/wide/dir/${name} = "v"`)]);
+    expect((await run("list", "-p", "/wide/dir")).out.split("\n")).toHaveLength(1201);
+    expect(await run("rm", "/wide")).toEqual(done);
+  });
+
+  test("several pairs are written at once or not at all", async () => {
+    const dom0 = new RawClient(xenstored, 0);
+    dom0.watch("/pairs", "t");
+    dom0.events();
+    // The second path is malformed: nothing of the first is seen.
+    expect((await run("write", "/pairs/a", "1", "/pairs//b", "2")).code).not.toBe(0);
+    expect(dom0.events()).toEqual([]);
+    expect(await run("write", "/pairs/a", "1", "/pairs/b", "2", "/pairs/c", "3")).toEqual(done);
+    expect(dom0.events()).toHaveLength(3);
+    expect(await run("read", "-p", "/pairs/a", "/pairs/b", "/pairs/c")).toEqual({
+      code: 0,
+      out: "/pairs/a: 1\n/pairs/b: 2\n/pairs/c: 3\n",
+    });
+    expect((await run("read", "/pairs/a", "/pairs/none")).code).not.toBe(0);
+    expect(await run("rm", "/pairs/a", "/pairs/b")).toEqual(done);
+    expect((await run("list", "/pairs")).out).toBe("c\n");
+    await run("rm", "/pairs");
+  });
+
+  test("a conflict is answered EAGAIN, and the tool goes round until it is through", async () => {
+    // Whenever the tool has begun its transaction and read or written, somebody else changes the same node.
+    const dom0 = new RawClient(xenstored, 0);
+    dom0.write("/busy/a", "0");
+    let rounds = 0;
+    const { store } = xenstored;
+    const commit = store.commit.bind(store);
+    store.commit = (caller, transaction) => {
+      if (rounds++ < 5) dom0.write("/busy/a", `in between ${rounds}`);
+      commit(caller, transaction);
+    };
+    try {
+      expect(await run("write", "/busy/a", "mine", "/busy/b", "mine too")).toEqual(done);
+    } finally {
+      store.commit = commit;
+    }
+    expect(rounds).toBe(6);
+    expect((await run("ls", "-f", "/busy")).out).toBe('/busy/a = "mine"\n/busy/b = "mine too"\n');
+    await run("rm", "/busy");
+  });
+
+  test("chmod -u sets the nodes above, too", async () => {
+    await run("write", "/perms/x/y", "1");
+    expect(await run("chmod", "-u", "/perms/x/y", "r0", "b9")).toEqual(done);
+    for (const path of ["/perms", "/perms/x", "/perms/x/y"])
+      expect(new RawClient(xenstored, 0).ask("GET_PERMS", [path])).toBe("r0|b9");
+    await run("chmod", "-u", "/perms/x/y", "n0");
+    await run("rm", "/perms");
+  });
+
   test("watch prints the first event and the changes", async () => {
     const watcher = spawn(peerPath("xenstore-watch")!, ["-n", "4", "/w", "@introduceDomain"], {
       env,

@@ -30,8 +30,8 @@ describe("paths at their limits", () => {
     "%j is refused, by every request that takes a path",
     (path) => {
       const { host, guest } = setUp();
+      // "" is the home directory with a slash behind it
       for (const name of ["READ", "DIRECTORY", "GET_PERMS", "MKDIR", "RM", "WRITE"] as const)
-        // "" is the home directory with a slash behind it
         for (const reply of [guest.ask(name, [path]), host.dom0.ask(name, [path])])
           expect([name, reply]).toEqual([name, "EINVAL"]);
       expect(guest.ask("WATCH", [path, "t"])).toBe("EINVAL");

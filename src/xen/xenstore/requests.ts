@@ -1,12 +1,13 @@
 /** Every request that clients can make: who may, what its payload is, what it does, what it replies (xenstore.txt; fact sheet 6.1). */
 import type { Connection } from "./connection.js";
+import { control } from "./control.js";
 import type { NodeView } from "./node-view.js";
 import { homeOf, quote, resolvePath } from "./path.js";
 import { DOMID_LIMIT, parsePermissions, printPermission } from "./permissions.js";
 import type { Store } from "./store.js";
 import type { Transaction } from "./transaction.js";
 import { type Watches, watchSize } from "./watches.js";
-import { bytesToText, joinStrings, type MessageName, PAYLOAD_MAX, splitStrings, textToBytes } from "./wire.js";
+import { bytesToText, joinStrings, type MessageName, PAYLOAD_MAX, splitStrings } from "./wire.js";
 import { xenstoreError } from "./xenstore-error.js";
 
 /** The domains that the store knows. All throw `DiskError` with a protocol name. */
@@ -17,6 +18,10 @@ export interface DomainTable {
   release(domid: number): void;
   resume(domid: number): void;
   setTarget(domid: number, target: number): void;
+  /** What each uses of its quotas. */
+  usage(): { domid: number; nodes: number; watches: number; transactions: number; bytes: number }[];
+  /** Into the host's log. */
+  notice(text: string): void;
 }
 
 export interface Request {
@@ -47,7 +52,14 @@ interface RequestType {
 const outsideTransaction = ({ transaction }: Request) => !transaction;
 
 export const REQUESTS: Partial<Record<MessageName, RequestType>> = {
-  CONTROL: { privileged: true, run: control },
+  CONTROL: {
+    privileged: true,
+    run(r) {
+      const reply = control(r, strings(r.payload));
+      if (reply === null) throw malformed();
+      return reply;
+    },
+  },
   DIRECTORY: { run: directory },
   DIRECTORY_PART: { run: directoryPart },
   READ: { run: (r) => r.store.read(r.connection.caller, r.view, onePath(r)) },
@@ -190,16 +202,6 @@ function introduce({ domains, payload }: Request): void {
 function setTarget({ domains, payload }: Request): void {
   const [domid, target] = strings(payload, 2);
   domains.setTarget(parseDomid(domid!), parseDomid(target!));
-}
-
-/** The commands of xenstore-control that need no knowledge of the daemon's inside. */
-function control({ store, payload }: Request): Uint8Array | undefined {
-  const [command] = strings(payload);
-  if (command === "help") return joinStrings(["check", "help", "print <string>"].map((line) => `${line}\n`));
-  if (command === "print") return undefined;
-  if (command !== "check") throw malformed();
-  const text = store.tree.inconsistencies().join("\n");
-  return textToBytes(`${text.slice(0, PAYLOAD_MAX - 1) || "OK"}\0`);
 }
 
 function onePath({ payload, connection }: Request): string {

@@ -144,6 +144,10 @@ export class Xenstored implements DomainTable {
     }));
   }
 
+  notice(text: string): void {
+    this.#options.onNotice?.(text);
+  }
+
   /** The store is done with the domain: connections end, and everything it owned goes. EINVAL for Dom0, ENOENT for one not introduced. */
   release(domid: number): void {
     if (domid === 0) throw xenstoreError("EINVAL", "release domain 0");
@@ -242,8 +246,7 @@ export class Xenstored implements DomainTable {
     const { memorySoft } = this.store.quotas;
     if (!domain || domain.noticed || this.memory(domid) < memorySoft) return;
     domain.noticed = true;
-    const bytes = `${this.memory(domid)} bytes of xenstore's memory, its quota is ${memorySoft}`;
-    this.#options.onNotice?.(`domain ${domid} uses ${bytes}`);
+    this.notice(`domain ${domid} uses ${this.memory(domid)} bytes of xenstore's memory, its quota is ${memorySoft}`);
   }
 
   #request(connection: Connection, { txId, payload }: Message): Request {

@@ -168,11 +168,19 @@ describe("requests", () => {
     expect(dom0.read("/")).toBe("");
   });
 
-  test("CONTROL: check, print, help, and nothing else", () => {
-    const { dom0 } = guests();
+  test("CONTROL: check, print, help, memreport, and nothing else", () => {
+    const log: string[] = [];
+    const { dom0, guest1 } = guests({ onNotice: (text) => log.push(text) });
     expect(dom0.ask("CONTROL", ["check"])).toBe("OK");
     expect(dom0.ask("CONTROL", ["print", "hello"])).toBe("OK");
+    expect(log).toEqual(["hello"]);
     expect(dom0.ask("CONTROL", ["help"])).toContain("check");
+    guest1.watch("data", "t");
+    guest1.begin();
+    expect(dom0.ask("CONTROL", ["memreport"])).toMatch(
+      /^domid\tnodes\twatches\ttransactions\tbytes\n0\t.*\n1\t1\t1\t1\t\d+\n2\t1\t0\t0\t\d+\n$/,
+    );
+    expect(dom0.ask("CONTROL", ["toString"])).toBe("EINVAL");
     expect(dom0.ask("CONTROL", ["log", "on"])).toBe("EINVAL");
   });
 

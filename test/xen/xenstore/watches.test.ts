@@ -172,6 +172,20 @@ describe("transactions", () => {
   });
 });
 
+test("a watch with a depth hears of so many levels below it", () => {
+  const { dom0 } = guests();
+  for (const depth of ["0", "1", "2"]) expect(dom0.ask("WATCH", ["/w", `depth ${depth}`, depth])).toBe("OK");
+  dom0.events();
+  for (const path of ["/w", "/w/a", "/w/a/b", "/w/a/b/c"]) dom0.write(path, "");
+  expect(dom0.events()).toEqual([
+    ...["0", "1", "2"].map((depth) => `/w|depth ${depth}`),
+    ...["1", "2"].map((depth) => `/w/a|depth ${depth}`),
+    "/w/a/b|depth 2",
+  ]);
+  dom0.rm("/w/a"); // each node's own watches, and those above within reach
+  expect(dom0.events()).toEqual(["/w/a|depth 1", "/w/a|depth 2"]);
+});
+
 describe("clients that do not read", () => {
   test("an event that waits already is not queued again; special ones are", () => {
     const { dom0, xenstored } = guests();

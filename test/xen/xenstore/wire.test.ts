@@ -2,8 +2,15 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { GNTTAB_RESERVED_XENSTORE } from "#src/xen/platform/platform.js";
 import { ABSOLUTE_PATH_MAX, RELATIVE_PATH_MAX } from "#src/xen/xenstore/path.js";
 import { DOMID_LIMIT } from "#src/xen/xenstore/permissions.js";
+import {
+  CONNECTION_ERROR,
+  SERVER_FEATURES,
+  XENSTORE_DOMAIN_INTERFACE,
+  XENSTORE_RING_SIZE,
+} from "#src/xen/xenstore/ring.js";
 import {
   encodeMessage,
   joinStrings,
@@ -29,6 +36,26 @@ describe("the C headers", () => {
       [len, "len"],
     ] as const)
       expect({ offset: field.offset, size: field.type.size }, name).toEqual(abi.xsd_sockmsg.fields[name]);
+  });
+
+  test("the shared page", () => {
+    const { size, fields } = abi.xenstore_domain_interface;
+    expect(XENSTORE_DOMAIN_INTERFACE.size).toBe(size);
+    const ours = Object.entries(XENSTORE_DOMAIN_INTERFACE.fields).map(([name, field]) => [
+      name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      { offset: field.offset, size: field.type.size },
+    ]);
+    expect(Object.fromEntries(ours)).toEqual(fields);
+    expect(abi.ring).toMatchObject({
+      XENSTORE_RING_SIZE,
+      GNTTAB_RESERVED_XENSTORE,
+      XENSTORE_SERVER_FEATURE_RECONNECTION: SERVER_FEATURES.reconnection,
+      XENSTORE_SERVER_FEATURE_ERROR: SERVER_FEATURES.error,
+      XENSTORE_ERROR_NONE: CONNECTION_ERROR.none,
+      XENSTORE_ERROR_COMM: CONNECTION_ERROR.communication,
+      XENSTORE_ERROR_RINGIDX: CONNECTION_ERROR.ringIndex,
+      XENSTORE_ERROR_PROTO: CONNECTION_ERROR.protocol,
+    });
   });
 
   test("message numbers", () => {
