@@ -5,6 +5,7 @@ import type { ExportSource } from "./exports.js";
 import { type Encryption, Handshake, type Session } from "./handshake.js";
 import { encryptServerSide, type ServerTls } from "./server-tls.js";
 import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
+import type { DrivenSocket, SocketThreads } from "./socket-threads.js";
 import { Transmission, type TransmissionLimits } from "./transmission.js";
 
 export interface ConnectionLimits extends TransmissionLimits {
@@ -19,6 +20,7 @@ export interface ConnectionContext {
   readonly pool: BufferPool;
   /** Undefined: no TLS. */
   readonly tls: ServerTls | undefined;
+  readonly threads: SocketThreads;
   /** Hears of errors that the client was told only by a number. */
   failed(error: unknown): void;
 }
@@ -31,6 +33,10 @@ export class ServerConnection {
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
   #session: Session | undefined;
+  /** The socket, when a thread drives it. */
+  #driven: DrivenSocket | undefined;
+  #wrote = false;
+  #finishing = false;
   #deadline: NodeJS.Timeout | undefined;
   readonly #onData = (chunk: Buffer) => (this.#transmission ?? this.#handshake)?.receive(chunk);
   /** A client that only ends its half still gets the replies to what it asked. */
@@ -59,11 +65,13 @@ export class ServerConnection {
   }
 
   get wrote(): boolean {
-    return this.#transmission?.wrote ?? false;
+    return this.#wrote || (this.#transmission?.wrote ?? false);
   }
 
   /** Takes no further request, lets those in flight end, and closes the connection. */
   async finish(): Promise<void> {
+    this.#finishing = true;
+    if (this.#driven) return this.#driven.finish();
     this.#stream.pause();
     await this.#transmission?.stop();
     this.#end(true);
@@ -76,6 +84,7 @@ export class ServerConnection {
   }
 
   destroy(): void {
+    if (this.#driven) return void this.#driven.drop();
     this.#stream.destroy();
     this.#plain.destroy();
   }
@@ -109,11 +118,37 @@ export class ServerConnection {
   }
 
   #begin(session: Session, rest: Buffer): void {
-    const stream = this.#stream;
-    const { limits, pool, failed } = this.#context;
     clearTimeout(this.#deadline);
     this.#session = session;
     this.#handshake = undefined;
+    if (this.#stream !== this.#plain) return void this.#transmit(session, rest);
+    this.#plain.pause();
+    void this.#place(session, rest);
+  }
+
+  /** To a thread where one can serve the export, else here. */
+  async #place(session: Session, rest: Buffer): Promise<void> {
+    const { threads, failed } = this.#context;
+    const window = await threads.windowOf(session.export).catch(failed);
+    if (window) await new Promise((resolve) => this.#plain.write("", resolve)); // the handshake's last reply has left
+    if (this.#finishing || this.#plain.destroyed) return;
+    this.#plain.off("data", this.#onData).off("end", this.#onEnd);
+    const driven = window ? threads.drive(this.#plain, window, session, rest) : null;
+    if (driven) return this.#follow(driven);
+    this.#plain.on("data", this.#onData).on("end", this.#onEnd);
+    this.#transmit(session, rest);
+    this.#plain.resume();
+  }
+
+  async #follow(driven: DrivenSocket): Promise<void> {
+    this.#driven = driven;
+    this.#wrote = await driven.ended;
+    this.#plain.destroy();
+  }
+
+  #transmit(session: Session, rest: Buffer): void {
+    const stream = this.#stream;
+    const { limits, pool, failed } = this.#context;
     this.#transmission = new Transmission(session, limits, pool, {
       send: (parts, sent) => sendParts(stream, parts, sent),
       // After all sockets that are readable now were read: their replies share a write, and nobody waits longer for it.

@@ -11,6 +11,7 @@ import { checkExports, type ExportSource } from "./exports.js";
 import { type ListenAddress, LOOPBACK, listen } from "./listen.js";
 import { type ConnectionLimits, ServerConnection } from "./server-connection.js";
 import type { ServerTls } from "./server-tls.js";
+import { SocketThreads } from "./socket-threads.js";
 import { type NbdAddress, printNbdUri } from "./uri.js";
 
 export type { Export, ExportSource } from "./exports.js";
@@ -71,7 +72,9 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
   const limits = { ...LIMITS, ...options.limits };
   const pool = new BufferPool(POOL_BYTES);
   const { exports, tls } = options;
-  const context = { exports, limits, pool, tls, failed: (error: unknown) => options.onError?.(error) };
+  const failed = (error: unknown) => options.onError?.(error);
+  const threads = new SocketThreads({ ...limits, lingerMs: limits.handshakeTimeoutMs, failed });
+  const context = { exports, limits, pool, tls, threads, failed };
   const clients = new Set<ServerConnection>();
   const accept = (client: ServerConnection) => {
     clients.add(client);
@@ -96,7 +99,7 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
     uri: (exportName = "") => printNbdUri({ target, exportName, ...(tls ? { tls: {} } : {}) }),
     connectionCount: (name) =>
       [...clients].filter(({ session }) => session && (name === undefined || session.name === name)).length,
-    close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs)),
+    close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs).then(() => threads.close())),
   };
 }
 

@@ -11,3 +11,21 @@ export function sendParts(socket: Socket, parts: readonly Uint8Array[], sent: ()
   for (const [i, part] of parts.entries()) socket.write(part, i === parts.length - 1 ? sent : undefined);
   socket.uncork();
 }
+
+interface Handle {
+  readonly fd?: number;
+  reading: boolean;
+  readStop(): number;
+}
+
+/**
+ * The descriptor of a paused socket, which the event loop does not read any more until the socket is resumed, and what it has read already.
+ * Node has no public way to ask for either; its own streams do the same, and have for all of its versions.
+ */
+export function takeDescriptor(socket: Socket): { readonly fd: number; readonly rest: Buffer } | null {
+  const handle = (socket as unknown as { _handle?: Handle | null })._handle;
+  if (!handle || handle.fd === undefined || handle.fd < 0) return null;
+  handle.readStop();
+  handle.reading = false;
+  return { fd: handle.fd, rest: (socket.read() as Buffer | null) ?? Buffer.alloc(0) };
+}

@@ -98,6 +98,11 @@ export class Transmission {
     return this.#requests;
   }
 
+  /** Nothing of the bytes that were received is still in use. */
+  get isClean(): boolean {
+    return this.#requests === 0 && this.#at === this.#input.length;
+  }
+
   /** Whether a request that changes the device was let through. */
   get wrote(): boolean {
     return this.#wrote;

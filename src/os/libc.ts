@@ -88,7 +88,7 @@ export function errnoError(result: number, call: string): NodeJS.ErrnoException 
  * koffi's entry file parses the ELF header of Node to find its binary, and asking for its package reads more than the
  * binary itself. So the binary is asked for where npm puts it, then beside koffi; any other place is koffi's own business.
  */
-function loadKoffi(): Koffi {
+export function loadKoffi(): Koffi {
   const load = createRequire(import.meta.url);
   const binary = `@koromix/koffi-linux-${arch()}/linux_${arch()}/koffi.node`;
   for (const find of [() => binary, () => load.resolve(binary, { paths: [load.resolve("koffi")] })]) {
