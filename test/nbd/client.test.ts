@@ -12,7 +12,7 @@ import { CMD, NBD_ERRNO, OPT, REP, REPLY_TYPE, STATE, TRANSMISSION_FLAG } from "
 import { GREETING, INFO_BLOCK_SIZE, INFO_EXPORT } from "#src/nbd/layout.js";
 import { serveNbd } from "#src/nbd/server.js";
 import { tempDir } from "../support/temp-dir.js";
-import { gatedDevice, sparseDevice } from "./devices.js";
+import { collect, gatedDevice, sparseDevice } from "./devices.js";
 import {
   type AskedRequest,
   chunk,
@@ -46,12 +46,6 @@ async function onScript(script: Script, options?: NbdClientOptions) {
   const client = await connectNbd(server.uri, options);
   open.push(client);
   return { server, client };
-}
-
-async function collect(device: BlockDevice, offset = 0, length = device.size): Promise<Extent[]> {
-  const found: Extent[] = [];
-  for await (const extent of device.extents(offset, length)) found.push(extent);
-  return found;
 }
 
 describe("on our server", () => {

@@ -1,5 +1,5 @@
 /** Devices that a test holds in its hand: with holes, with a gate before every read and write, with errors. */
-import { type BlockDevice, defineDevice } from "#src/block/device.js";
+import { type BlockDevice, defineDevice, type Extent } from "#src/block/device.js";
 
 /** A device of `size` bytes in memory whose 4 KiB units are holes until written. */
 export function sparseDevice(size: number, blockSize = 512): BlockDevice {
@@ -73,4 +73,10 @@ export function gatedDevice(size: number): Gate {
       while (requests < count) await new Promise<void>((resolve) => (arrived = resolve));
     },
   };
+}
+
+export async function collect(device: BlockDevice, offset = 0, length = device.size): Promise<Extent[]> {
+  const found: Extent[] = [];
+  for await (const extent of device.extents(offset, length)) found.push(extent);
+  return found;
 }

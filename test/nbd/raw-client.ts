@@ -44,6 +44,11 @@ export class RawClient {
     return client;
   }
 
+  /** On a stream that somebody else has made. */
+  static on(stream: Socket): RawClient {
+    return new RawClient(stream);
+  }
+
   /** Past the greeting and the client flags. */
   static async greeted(path: string, flags = CLIENT_FLAG.FIXED_NEWSTYLE | CLIENT_FLAG.NO_ZEROES): Promise<RawClient> {
     const client = await RawClient.connect(path);
