@@ -68,6 +68,7 @@ export class SocketThreads {
     const id = this.#nextId++;
     const { export: exported, ...agreed } = session;
     const ended = new Promise<boolean>((resolve) => thread.clients.set(id, resolve));
+    thread.worker.ref(); // a socket that nobody here reads does not keep the process
     const fastZero = exported.fastZero ?? false;
     tell(thread, {
       kind: "serve",
@@ -89,8 +90,10 @@ export class SocketThreads {
   async close(): Promise<void> {
     await Promise.all(
       this.#threads.splice(0).map(async (thread) => {
+        thread.worker.ref();
         tell(thread, { kind: "exit" });
         await thread.exited;
+        thread.port.close();
         streamIo()!.close(thread.doorbell);
       }),
     );
@@ -124,6 +127,7 @@ export class SocketThreads {
       if (message.kind === "failed") return this.#options.failed(message.error);
       clients.get(message.id)?.(message.wrote);
       clients.delete(message.id);
+      if (clients.size === 0) worker.unref();
     });
     port1.unref();
     worker.unref();

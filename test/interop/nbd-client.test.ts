@@ -1,5 +1,5 @@
 /** Our client on other projects' servers: qemu-nbd and nbdkit, with structured replies and without, with errors. */
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { BlockDevice } from "#src/block/device.js";
@@ -194,5 +194,26 @@ describe.skipIf(!havePeer("nbdkit"))("nbdkit", () => {
     });
     await servers[0]!.stop("SIGKILL");
     await waiting;
+  });
+
+  test("a server that is killed and started again goes on with what was asked, if it is the same disk", async () => {
+    const disk = join(tempDir(), "disk.img");
+    writeFileSync(disk, Buffer.alloc(SIZE));
+    const socket = join(tempDir(), "peer");
+    const start = () =>
+      peerServer(socket, "nbdkit", "-f", "-U", socket, "--filter=delay", "file", disk, "wdelay=200ms");
+    servers.push(await start());
+    const client = await connectNbd(`nbd+unix:///?socket=${socket}`, {
+      reconnect: { attempts: 200, firstDelayMs: 20 },
+    });
+    clients.push(client);
+    const writes = [0, 1, 2].map((i) => client.write(i * 65536, Buffer.alloc(65536, 0x10 + i)));
+    await servers[0]!.stop("SIGKILL");
+    rmSync(socket);
+    servers.push(await start());
+    await Promise.all(writes);
+    await client.flush();
+    for (const i of [0, 1, 2])
+      expect(readFileSync(disk).subarray(i * 65536, (i + 1) * 65536)).toEqual(Buffer.alloc(65536, 0x10 + i));
   });
 });

@@ -3,6 +3,7 @@ import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { BlockDevice } from "#src/block/device.js";
+import { openFileDevice } from "#src/block/file.js";
 import { memoryDevice } from "#src/block/memory.js";
 import { type Export, type NbdServer, serveNbd } from "#src/nbd/server.js";
 import { sparseDevice } from "../nbd/devices.js";
@@ -12,9 +13,11 @@ import { tool } from "./nbd-support.js";
 
 const SIZE = 16 << 20;
 const servers: NbdServer[] = [];
+const devices: BlockDevice[] = [];
 const errors: unknown[] = [];
 afterEach(async () => {
   for (const server of servers.splice(0)) await server.close();
+  for (const device of devices.splice(0)) await device.close();
   expect(errors.splice(0)).toEqual([]);
 });
 
@@ -208,5 +211,61 @@ describe.skipIf(!havePeer("fio"))("fio", () => {
     await tool("fio", "--output-format=json", `--output=${log}`, job);
     const { jobs } = JSON.parse(readFileSync(log, "utf8").replace(/^[^{]*/, ""));
     expect(jobs[0]).toMatchObject({ error: 0, write: { io_bytes: 8 << 20 }, read: { io_bytes: 8 << 20 } });
+  });
+});
+
+describe("a file, whose clients have threads of their own", () => {
+  async function fileExport() {
+    const path = join(tempDir(), "disk.img");
+    writeFileSync(path, Buffer.alloc(SIZE));
+    const device = await openFileDevice(path, { writable: true });
+    devices.push(device);
+    return { path, server: await serve({ xvda: { device, fastZero: true } }) };
+  }
+
+  test.skipIf(!havePeer("nbdcopy", "qemu-img"))("is copied and filled over four connections at once", async () => {
+    const { path, server } = await fileExport();
+    const source = join(tempDir(), "source.img");
+    writeFileSync(source, await contents(await pattern()));
+    await tool("nbdcopy", "--connections=4", "--requests=16", "--flush", source, server.uri());
+    expect(readFileSync(path).equals(readFileSync(source))).toBe(true);
+    const copy = join(tempDir(), "copy.img");
+    await tool("nbdcopy", "--connections=4", server.uri(), copy);
+    expect(readFileSync(copy).equals(readFileSync(source))).toBe(true);
+    expect(await tool("qemu-img", "compare", "-f", "raw", "-F", "raw", server.uri(), source)).toContain("identical");
+  });
+
+  test.skipIf(!havePeer("fio"))("keeps what fio wrote at depth 16 in four jobs", async () => {
+    const { server } = await fileExport();
+    const dir = tempDir();
+    const job = join(dir, "job.fio");
+    const shared = `ioengine=nbd\nuri=${server.uri()}\nrw=randwrite\nbs=4k\nsize=2m\niodepth=16\nverify=crc32c\nverify_state_save=0\n`;
+    const jobs = [0, 1, 2, 3].map((i) => `[job${i}]\noffset=${4 * i}m\n`).join("");
+    writeFileSync(job, `[global]\n${shared}${jobs}`);
+    await tool("fio", "--output-format=json", `--output=${join(dir, "log")}`, job);
+    const log = JSON.parse(readFileSync(join(dir, "log"), "utf8").replace(/^[^{]*/, ""));
+    for (const { error, read } of log.jobs) expect([error, read.io_bytes]).toEqual([0, 2 << 20]);
+  });
+
+  test.skipIf(!havePeer("qemu-io"))("is written by qemu-io", async () => {
+    const { path, server } = await fileExport();
+    const commands = ["write -f -P 3 1M 512", "write -P 9 2M 3M", "write -z -u 2M 64k", "discard 3M 1M", "flush"];
+    const printed = await tool("qemu-io", "-f", "raw", ...commands.flatMap((one) => ["-c", one]), server.uri());
+    expect(printed).not.toContain("fail");
+    const bytes = readFileSync(path);
+    expect([bytes[1 << 20], bytes[2 << 20], bytes[(2 << 20) + 65536]]).toEqual([3, 0, 9]);
+  });
+});
+
+describe.skipIf(!havePeer("nbd-client"))("nbd-client", () => {
+  test("lists the exports of a server on TCP", async () => {
+    const server = await serveNbd({
+      port: 0,
+      exports: new Map(["one", "two"].map((name) => [name, { device: memoryDevice(512) }])),
+    });
+    servers.push(server);
+    // It ends with 1 although it has listed them.
+    const printed = await tool("nbd-client", "-l", "127.0.0.1", String(server.port)).catch(({ stdout }) => stdout);
+    expect(printed).toMatch(/one[\s\S]*two/);
   });
 });
