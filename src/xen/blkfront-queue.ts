@@ -7,6 +7,7 @@
  */
 import { DiskError } from "../errors.js";
 import { type RequestPages, RequestPagesPool } from "./blkfront-pages.js";
+import { endRequest, type Operation, type Request, splitRequest, wholeRequest } from "./blkfront-request.js";
 import {
   ABIS,
   BLKIF_MAX_SEGMENTS_PER_REQUEST,
@@ -49,25 +50,6 @@ export const PLAIN_RING: RingFeatures = {
   flush: BLKIF_OP.FLUSH_DISKCACHE,
 };
 
-/** One call of read, write, flush or discard: done when all of its requests are. */
-interface Operation {
-  readonly code: number;
-  readonly buffer: Uint8Array | undefined;
-  left: number;
-  status: number;
-  resolve(): void;
-  reject(error: Error): void;
-}
-
-/** A part of an operation that fits one request. Bytes. */
-interface Request {
-  readonly operation: Operation;
-  readonly offset: number;
-  readonly length: number;
-  /** Where it starts in the operation's buffer. */
-  readonly from: number;
-}
-
 /** What is outstanding under an id. */
 interface Slot {
   request: Request | undefined;
@@ -92,6 +74,7 @@ export class BlkfrontQueue implements VcpuWork {
   #pushScheduled = false;
   #notified = 0;
   #suppressed = 0;
+  #held = false;
   #onIdle: (() => void) | undefined;
   /** Why the device was disabled. */
   failure: DiskError | undefined;
@@ -157,7 +140,8 @@ export class BlkfrontQueue implements VcpuWork {
   publish(): void {
     if (!this.#pushScheduled) return;
     this.#pushScheduled = false;
-    if (!this.#ring.push() || this.failure) {
+    if (this.failure) return; // the ring's pages may be somebody else's by now
+    if (!this.#ring.push()) {
       this.#suppressed++;
       return;
     }
@@ -179,6 +163,41 @@ export class BlkfrontQueue implements VcpuWork {
       });
   }
 
+  /** Starts no more requests: what is asked for from now on waits. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  /**
+   * Takes the answers that the ring still holds, then gives ring, pages and event channel up and returns what was not
+   * answered, in its order. The backend has let the ring go: what it took, it has answered.
+   */
+  leave(reason: string): Request[] {
+    this.#held = true;
+    this.#takeResponses();
+    const outstanding = this.#slots.map(({ request }) => request).filter((request) => request !== undefined);
+    const unanswered = [...outstanding, ...this.#waiting].sort((a, b) => a.order - b.order);
+    for (const slot of this.#slots) slot.request = undefined;
+    this.#waiting = [];
+    this.close(reason);
+    return unanswered;
+  }
+
+  /** Sends requests of a ring that was left, each split anew as this backend can take it. They end with their operations. */
+  requeue(requests: readonly Request[]): void {
+    const { maxSegments, flush } = this.#features;
+    for (const request of requests) {
+      const { operation } = request;
+      const isFlush = operation.code === BLKIF_OP.FLUSH_DISKCACHE || operation.code === BLKIF_OP.WRITE_BARRIER;
+      if (isFlush && flush === undefined) endRequest(operation, BLKIF_RSP.OKAY);
+      else {
+        if (isFlush) operation.code = flush!;
+        this.#waiting.push(...splitRequest(request, maxSegments * PAGE_SIZE));
+      }
+    }
+    this.#pump();
+  }
+
   /** Fails what is outstanding and takes ring, pages and event channel back. */
   close(reason: string): void {
     this.#disable(new DiskError("IO", reason));
@@ -193,24 +212,18 @@ export class BlkfrontQueue implements VcpuWork {
     if (this.failure) return Promise.reject(this.failure);
     if (!this.#pages) return Promise.reject(new TypeError("a request before the backend said what it can"));
     return new Promise((resolve, reject) => {
+      const operation: Operation = { code, buffer, left: 1, status: BLKIF_RSP.OKAY, resolve, reject };
+      const whole = wholeRequest(operation, offset, length);
       const most = this.#features.maxSegments * PAGE_SIZE;
-      const requests = buffer ? Math.ceil(length / most) : 1;
-      const operation: Operation = { code, buffer, left: requests, status: BLKIF_RSP.OKAY, resolve, reject };
-      for (let i = 0; i < requests; i++) {
-        const from = i * most;
-        this.#waiting.push({
-          operation,
-          offset: offset + from,
-          length: buffer ? Math.min(most, length - from) : length,
-          from,
-        });
-      }
+      if (!buffer || length <= most) this.#waiting.push(whole);
+      else for (const part of splitRequest(whole, most)) this.#waiting.push(part);
       this.#pump();
     });
   }
 
   /** Fills free slots. They are pushed together once the callers of this turn have all had their say. */
   #pump(): void {
+    if (this.#held) return;
     let taken = 0;
     while (taken < this.#waiting.length && this.#start(this.#waiting[taken]!)) taken++;
     if (taken === 0) return;
@@ -332,20 +345,9 @@ export class BlkfrontQueue implements VcpuWork {
   }
 
   #settle(operation: Operation, status: number): void {
-    if (status === BLKIF_RSP.EOPNOTSUPP && operation.code === this.#features.flush)
-      this.#features = { ...this.#features, flush: undefined };
-    else if (status === BLKIF_RSP.EOPNOTSUPP && operation.buffer === undefined)
-      operation.status = BLKIF_RSP.OKAY; // a discard is a hint; a flush was given up by an answer before this one
-    else if (status !== BLKIF_RSP.OKAY) operation.status = status;
-    if (--operation.left > 0) return;
-    if (operation.status === BLKIF_RSP.OKAY) operation.resolve();
-    else
-      operation.reject(
-        new DiskError(
-          "IO",
-          `Cannot ${VERBS[operation.code]} the device: the backend answered status ${operation.status}`,
-        ),
-      );
+    const refused = status === BLKIF_RSP.EOPNOTSUPP && operation.buffer === undefined;
+    if (refused && operation.code === this.#features.flush) this.#features = { ...this.#features, flush: undefined };
+    endRequest(operation, refused ? BLKIF_RSP.OKAY : status); // a discard is a hint, and flushes are given up
   }
 
   #disable(reason: DiskError): void {
@@ -361,14 +363,6 @@ export class BlkfrontQueue implements VcpuWork {
     this.#onIdle?.();
   }
 }
-
-const VERBS: Readonly<Record<number, string>> = {
-  [BLKIF_OP.READ]: "read",
-  [BLKIF_OP.WRITE]: "write",
-  [BLKIF_OP.WRITE_BARRIER]: "flush",
-  [BLKIF_OP.FLUSH_DISKCACHE]: "flush",
-  [BLKIF_OP.DISCARD]: "discard on",
-};
 
 function forged(what: string): DiskError {
   return new DiskError("PROTOCOL", `Cannot trust the block backend: ${what}; the device is disabled`);

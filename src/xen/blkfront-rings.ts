@@ -1,5 +1,6 @@
 /** The rings of one vbd in its frontend: one, or several queues that requests are spread over. They share the disk, not memory. */
 import { BlkfrontQueue, PLAIN_RING, type RingFeatures } from "./blkfront-queue.js";
+import type { Request } from "./blkfront-request.js";
 import { ABIS, type BlkifAbi, NATIVE_PROTOCOL } from "./blkif/layout.js";
 import type { XenPlatform } from "./platform/platform.js";
 import type { VcpuLoop } from "./vcpu-loop.js";
@@ -65,6 +66,21 @@ export class BlkfrontRings {
   /** Resolves when nothing is outstanding any more. */
   async idle(): Promise<void> {
     for (const queue of this.queues) await queue.idle();
+  }
+
+  hold(): void {
+    for (const queue of this.queues) queue.hold();
+  }
+
+  /** What no queue had an answer for, in the order in which it was asked for. */
+  leave(reason: string): Request[] {
+    return this.queues.flatMap((queue) => queue.leave(reason)).sort((a, b) => a.order - b.order);
+  }
+
+  /** Before anything new is sent: each queue keeps the order of what it gets. */
+  requeue(requests: readonly Request[]): void {
+    const count = this.queues.length;
+    for (const [i, queue] of this.queues.entries()) queue.requeue(requests.filter((_, at) => at % count === i));
   }
 
   close(reason: string): void {

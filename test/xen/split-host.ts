@@ -30,11 +30,12 @@ export async function splitHost(size = 4 << 20) {
   const running = [backLoop.run(), frontLoop.run()];
   const errors: string[] = [];
   const disk = memoryDevice(size);
+  let offered = size;
   let queues: BlkbackQueue[] = [];
   let connects = 0;
   const plane: BlkbackDataPlane = {
     facts: () => ({
-      size,
+      size: offered,
       hiddenBytes: 0,
       sectorSize: 512,
       physicalSectorSize: 512,
@@ -79,6 +80,10 @@ export async function splitHost(size = 4 << 20) {
     toolstack,
     queues: () => queues,
     connects: () => connects,
+    /** What the next connect tells of the disk. */
+    resizeTo(bytes: number) {
+      offered = bytes;
+    },
     async startBlkback(offers?: BackendOffers) {
       const blkback = new Blkback({ store, domid: 0, plane, ...(offers ? { offers } : {}), onError });
       backs.push(blkback);
