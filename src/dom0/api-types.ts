@@ -67,18 +67,101 @@ export interface AttachedDevice {
   readonly "frontend-rings": readonly FrontRingState[];
 }
 
+/**
+ * xl's words. `shutdown`: its end is being tidied up; `suspended`: it waits to go on; `dying`: destroyed, but somebody
+ * still has pages of it mapped.
+ */
+export type DomainState = "running" | "paused" | "shutdown" | "suspended" | "crashed" | "dying";
+
 export interface DomainInfo {
   readonly domid: number;
   readonly name: string;
-  /** dying: destroyed, but somebody still has pages of it mapped. */
-  readonly state: "running" | "paused" | "shutdown" | "crashed" | "dying";
+  readonly state: DomainState;
   readonly devices: readonly AttachedDevice[];
+}
+
+export interface SaveRequest {
+  /** An absolute path. */
+  readonly file: string;
+  /** Replace an existing file. */
+  readonly force?: boolean;
+  readonly leaveRunning?: boolean;
+}
+
+export interface SaveResult {
+  readonly domain: string;
+  readonly file: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly running: boolean;
+  /** Requests that had no answer and are in the file. */
+  readonly outstanding: number;
+}
+
+export interface RestoreRequest {
+  readonly file: string;
+  /** Restore although a disk has changed since. */
+  readonly force?: boolean;
+  readonly paused?: boolean;
+}
+
+export interface MigrateRequest {
+  /** XVD_HOME of the other daemon, absolute. */
+  readonly to: string;
+  /** Its XVD_RUN, where several daemons run in that home. */
+  readonly toRun?: string;
+  /** Copy the disks into its `images` folder while the guest runs; else they are shared. */
+  readonly withDisks?: boolean;
+  /** With `withDisks`: replace files of the same names there. */
+  readonly force?: boolean;
+}
+
+export interface MigrateResult {
+  readonly domain: string;
+  /** Under its new id. */
+  readonly domid: number;
+  readonly home: string;
+  readonly run: string;
+  /** Requests that the other host did in this one's place. */
+  readonly outstanding: number;
+  /** Clients that stay connected here and are served from there. */
+  readonly connections: number;
+  readonly disks: readonly { vdev: string; from: string; to: string; copied: boolean }[];
+}
+
+/** Where a migration stands. Bytes of the disk that is being copied. */
+export interface MigrationProgress {
+  readonly phase: string;
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What a host is asked before a domain comes to it. */
+export interface ArrivalPlan extends CreateDomainRequest {
+  /** Bytes of guest memory. */
+  readonly memory: number;
+  /** By the disks' order: whether it comes with the domain, rather than lying there already. */
+  readonly copied: readonly boolean[];
+}
+
+/** A domain that has come. */
+export interface Arrival {
+  readonly domid: number;
+  readonly disks: readonly {
+    readonly devid: number;
+    readonly socket: string;
+    readonly writable: boolean;
+    /** How the outstanding requests that came with it ended: an error's text or null. */
+    readonly statuses: readonly (string | null)[];
+  }[];
 }
 
 /** What the daemon writes down, and what the next one finds after a crash. */
 export interface Dom0Record {
   readonly pid: number;
   readonly started: string;
+  /** Its XVD_RUN; records of older daemons have none. */
+  readonly run?: string;
   readonly devices: readonly { domain: string; vdev: string; disk: string; access: "rw" | "ro" }[];
 }
 

@@ -4,7 +4,17 @@ import { DiskError } from "../errors.js";
 import type { AttachedDevice, Dom0Status, DomainInfo } from "./api-types.js";
 import { createConfiguredDomain } from "./configured-domain.js";
 import type { Host } from "./host.js";
-import { attachRequest, createDomainRequest, resizeRequest } from "./requests.js";
+import {
+  arrivalPlan,
+  attachRequest,
+  createDomainRequest,
+  migrateRequest,
+  resizeRequest,
+  restoreRequest,
+  saveRequest,
+  shutdownRequest,
+} from "./requests.js";
+import { MAX_SAVED } from "./saved-domain.js";
 import { plainError } from "./thread-rpc.js";
 
 export interface ApiContext {
@@ -18,9 +28,15 @@ interface Call {
   readonly words: readonly string[];
   readonly query: URLSearchParams;
   readonly body: Record<string, unknown>;
+  /** The body of a route with `maxBytes`, which is no JSON. */
+  readonly bytes: Uint8Array;
+  /** Aborted when the client has gone before it was answered. */
+  readonly signal: AbortSignal;
 }
 
 interface Route {
+  /** The body is bytes, at most so many, rather than JSON. */
+  readonly maxBytes?: number;
   run(context: ApiContext, call: Call): Promise<unknown>;
   /** Takes the result back when its client was gone before it could be told: an interrupted attach attaches nothing. */
   undo?(context: ApiContext, result: never): Promise<unknown>;
@@ -34,6 +50,30 @@ const ROUTES: Readonly<Record<string, Route>> = {
     undo: ({ host }, { domid }: DomainInfo) => host.destroyDomain(String(domid)),
   },
   "DELETE domains": { run: ({ host }, { words }) => host.destroyDomain(words[0] ?? "").then(() => ({})) },
+  "POST pause": { run: ({ host }, { words }) => host.lifecycle.pause(words[0] ?? "").then(() => ({})) },
+  "POST unpause": { run: ({ host }, { words }) => host.lifecycle.unpause(words[0] ?? "").then(() => ({})) },
+  "POST shutdown": {
+    run: ({ host }, { words, body }) => host.lifecycle.shutdown(words[0] ?? "", shutdownRequest(body)).then(() => ({})),
+  },
+  "POST save": {
+    run: ({ host }, { words, body, signal }) => host.saves.save(words[0] ?? "", saveRequest(body), signal),
+  },
+  "POST restore": {
+    run: ({ host }, { body }) => host.saves.restore(restoreRequest(body)),
+    undo: ({ host }, { domid }: DomainInfo) => host.destroyDomain(String(domid)),
+  },
+  "POST migrate": {
+    run: ({ host }, { words, body, signal }) => host.migrations.migrate(words[0] ?? "", migrateRequest(body), signal),
+  },
+  "GET migrate": { run: async ({ host }, { words }) => host.migrations.progress(words[0] ?? "") },
+  "POST arrivals": { run: ({ host }, { body }) => host.arrivals.check(arrivalPlan(body)).then(() => ({})) },
+  "PUT arrivals": {
+    maxBytes: MAX_SAVED,
+    run: ({ host }, { words, bytes }) => host.arrivals.take(words[0] ?? "", bytes),
+  },
+  "DELETE arrivals": {
+    run: async ({ host }, { words }) => ({ arrival: await host.arrivals.callOff(words[0] ?? "") }),
+  },
   "POST devices": {
     run: ({ host }, { body }) => host.attach(attachRequest(body)),
     undo: ({ host }, { number, domid }: AttachedDevice) =>
@@ -63,7 +103,10 @@ export async function answer(context: ApiContext, request: IncomingMessage, resp
   try {
     const route = Object.hasOwn(ROUTES, name) ? ROUTES[name] : undefined;
     if (!route) throw new DiskError("NOT_FOUND", `Cannot answer ${name}: there is no such route`);
-    const result = await route.run(context, { words, query: url.searchParams, body: await readBody(request) });
+    const bytes = await readBytes(request, route.maxBytes ?? MAX_BODY);
+    const body = route.maxBytes ? {} : parseBody(bytes);
+    const call = { words, query: url.searchParams, body, bytes, signal: goneSignal(response) };
+    const result = await route.run(context, call);
     if (response.destroyed) await route.undo?.(context, result as never);
     else send(response, 200, result);
     if (name === "POST stop") context.stop();
@@ -72,25 +115,34 @@ export async function answer(context: ApiContext, request: IncomingMessage, resp
   }
 }
 
+function goneSignal(response: ServerResponse): AbortSignal {
+  const controller = new AbortController();
+  response.once("close", () => controller.abort(new DiskError("IO", "the client has gone")));
+  return controller.signal;
+}
+
 function send(response: ServerResponse, status: number, document: unknown): void {
   const bytes = Buffer.from(JSON.stringify(document));
   response.writeHead(status, { "content-type": "application/json", "content-length": bytes.length });
   response.end(bytes);
 }
 
-async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {
+async function readBytes(request: IncomingMessage, most: number): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request) {
     size += (chunk as Buffer).length;
-    if (size > MAX_BODY)
-      throw new DiskError("PROTOCOL", `Cannot read the request: its body is larger than ${MAX_BODY} bytes`);
+    if (size > most) throw new DiskError("PROTOCOL", `Cannot read the request: its body is larger than ${most} bytes`);
     chunks.push(chunk as Buffer);
   }
-  if (size === 0) return {};
+  return Buffer.concat(chunks);
+}
+
+function parseBody(bytes: Uint8Array): Record<string, unknown> {
+  if (bytes.length === 0) return {};
   let document: unknown;
   try {
-    document = JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    document = JSON.parse(Buffer.from(bytes).toString("utf8"));
   } catch (error) {
     throw new DiskError("PROTOCOL", "Cannot read the request: its body is no JSON", { cause: error });
   }

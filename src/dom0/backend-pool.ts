@@ -14,6 +14,7 @@ import { type DomainPages, DomainView } from "../xen/platform/simulated/domain-p
 import { ringDoorbell } from "../xen/platform/simulated/event-channels.js";
 import type { DiskScript, VbdSpec } from "../xen/toolstack.js";
 import type { BackendStatistics, BackendThreadData, OpenParams, ResizeParams } from "./backend-thread.js";
+import type { CopyRound } from "./disk-copy.js";
 import { RpcClient } from "./thread-rpc.js";
 
 /** Dom0's vcpu 0 runs its own frontends; the backend threads are the vcpus after it. */
@@ -96,6 +97,31 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     this.#vbds.delete(key(id));
     vbd.thread.vbds--;
     await this.#callUnlessEnded(vbd.thread, "close", { id });
+  }
+
+  /** What was written is durable. */
+  async flush(id: VbdId): Promise<void> {
+    const vbd = this.#vbds.get(key(id));
+    if (vbd) await this.#call(vbd.thread, "flush", { id });
+  }
+
+  /** A copy of the disk, made in its thread while it is served (disk-copy.ts). */
+  async startCopy(id: VbdId, path: string, force: boolean): Promise<void> {
+    await this.#call(this.#served(id).thread, "copyStart", { id, path, force });
+  }
+
+  copyRound(id: VbdId): Promise<CopyRound> {
+    return this.#call(this.#served(id).thread, "copyRound", { id });
+  }
+
+  async copyProgress(id: VbdId): Promise<{ done: number; total: number }> {
+    return this.#call(this.#served(id).thread, "copyProgress", { id });
+  }
+
+  /** Gives the copy its name, or gives it up. Nothing happens when there is none. */
+  async endCopy(id: VbdId, commit: boolean): Promise<void> {
+    const vbd = this.#vbds.get(key(id));
+    if (vbd) await this.#call(vbd.thread, "copyEnd", { id, commit });
   }
 
   facts(id: VbdId): DiskFacts | undefined {

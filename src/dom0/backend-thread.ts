@@ -15,6 +15,7 @@ import { ABIS } from "../xen/blkif/layout.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
+import { type CopyRound, DiskCopy } from "./disk-copy.js";
 import { type RpcMethods, RpcServer } from "./thread-rpc.js";
 
 export interface BackendThreadData {
@@ -67,6 +68,7 @@ const { dom0, vcpu, paths } = workerData as BackendThreadData;
 const platform = simulatedPlatform(dom0, vcpu);
 const loop = new VcpuLoop(platform.vcpu, { blocking: true, takeMessages: () => rpc.takeMessages() });
 const vbds = new Map<string, Vbd>();
+const copies = new Map<string, DiskCopy>();
 const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 
 const methods: RpcMethods = {
@@ -100,9 +102,29 @@ const methods: RpcMethods = {
 
   disconnect: ({ id }: { id: VbdId }) => disconnect(vbds.get(key(id))),
 
+  async flush({ id }: { id: VbdId }): Promise<void> {
+    const vbd = vbds.get(key(id));
+    if (vbd?.facts.writable) await vbd.disk.device.flush();
+  },
+
+  async copyStart({ id, path, force }: { id: VbdId; path: string; force: boolean }): Promise<void> {
+    const vbd = vbds.get(key(id));
+    if (!vbd) throw new Error(`no disk is open for vbd ${key(id)}`);
+    copies.set(key(id), await DiskCopy.start(vbd.disk.device, path, force));
+  },
+  copyRound: ({ id }: { id: VbdId }): Promise<CopyRound> => copies.get(key(id))!.round(),
+  copyProgress: ({ id }: { id: VbdId }) => copies.get(key(id))?.progress ?? { done: 0, total: 0 },
+  async copyEnd({ id, commit }: { id: VbdId; commit: boolean }): Promise<void> {
+    const copy = copies.get(key(id));
+    copies.delete(key(id));
+    await (commit ? copy?.commit() : copy?.abort());
+  },
+
   async close({ id }: { id: VbdId }): Promise<void> {
     const vbd = vbds.get(key(id));
     vbds.delete(key(id));
+    await copies.get(key(id))?.abort();
+    copies.delete(key(id));
     await disconnect(vbd);
     try {
       if (vbd?.facts.writable) await vbd.disk.device.flush(); // a detached disk is as durable as a closed one

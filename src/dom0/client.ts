@@ -5,12 +5,20 @@ import { lastLineOf, startDetached } from "../os/background.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlockInfo } from "../xen/block-info.js";
 import type {
+  Arrival,
+  ArrivalPlan,
   AttachedDevice,
   AttachRequest,
   CreateDomainRequest,
   Dom0Status,
   DomainInfo,
+  MigrateRequest,
+  MigrateResult,
+  MigrationProgress,
   ResizeRequest,
+  RestoreRequest,
+  SaveRequest,
+  SaveResult,
 } from "./api-types.js";
 import { controlSocket, logFile } from "./places.js";
 import { type PlainError, revivedError } from "./thread-rpc.js";
@@ -24,6 +32,14 @@ export interface Dom0ClientOptions {
 const START_TIMEOUT_MS = 20_000;
 const GET_TIMEOUT_MS = 10_000;
 const CHANGE_TIMEOUT_MS = 60_000;
+const ARRIVAL_TIMEOUT_MS = 120_000;
+/** What a disk's speed decides. */
+const LONG_TIMEOUT_MS = 24 * 3_600_000;
+
+interface CallOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number;
+}
 
 export class Dom0Client {
   readonly #paths: XvdPaths;
@@ -84,6 +100,51 @@ export class Dom0Client {
     return this.#call("DELETE", `domains/${encodeURIComponent(which)}`);
   }
 
+  pause(which: string): Promise<void> {
+    return this.#call("POST", `pause/${encodeURIComponent(which)}`);
+  }
+
+  unpause(which: string): Promise<void> {
+    return this.#call("POST", `unpause/${encodeURIComponent(which)}`);
+  }
+
+  shutdown(which: string, options: { reboot?: boolean }): Promise<void> {
+    return this.#call("POST", `shutdown/${encodeURIComponent(which)}`, options);
+  }
+
+  /** `signal`: gives up; the domain goes on unless it was saved by then. */
+  save(which: string, save: SaveRequest, signal?: AbortSignal): Promise<SaveResult> {
+    return this.#call("POST", `save/${encodeURIComponent(which)}`, save, { signal, timeoutMs: LONG_TIMEOUT_MS });
+  }
+
+  restore(restore: RestoreRequest, signal?: AbortSignal): Promise<DomainInfo> {
+    return this.#call("POST", "restore", restore, { signal, timeoutMs: LONG_TIMEOUT_MS });
+  }
+
+  /** `signal`: gives up; the domain stays unless it has moved by then. */
+  migrate(which: string, migrate: MigrateRequest, signal?: AbortSignal): Promise<MigrateResult> {
+    return this.#call("POST", `migrate/${encodeURIComponent(which)}`, migrate, { signal, timeoutMs: LONG_TIMEOUT_MS });
+  }
+
+  migrationProgress(which: string): Promise<MigrationProgress | null> {
+    return this.#call("GET", `migrate/${encodeURIComponent(which)}`);
+  }
+
+  /** Throws when such a domain could not come to this host now. */
+  checkArrival(plan: ArrivalPlan): Promise<void> {
+    return this.#request("POST", "arrivals", plan);
+  }
+
+  /** The domain comes to this host. An error with `details.unanswered` does not say that it has not. */
+  arrive(token: string, saved: Uint8Array): Promise<Arrival> {
+    return this.#request("PUT", `arrivals/${token}`, saved, { timeoutMs: ARRIVAL_TIMEOUT_MS });
+  }
+
+  /** Null: it has not come, and will not. */
+  async callOffArrival(token: string): Promise<Arrival | null> {
+    return (await this.#request<{ arrival: Arrival | null }>("DELETE", `arrivals/${token}`)).arrival;
+  }
+
   attach(attach: AttachRequest): Promise<AttachedDevice> {
     return this.#call("POST", "devices", attach);
   }
@@ -117,37 +178,47 @@ export class Dom0Client {
     }
   }
 
-  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  async #call<T>(method: string, path: string, body?: unknown, options?: CallOptions): Promise<T> {
     try {
-      return await this.#request<T>(method, path, body);
+      return await this.#request<T>(method, path, body, options);
     } catch (error) {
       if (!isNotRunning(error) || !this.#daemonCommand) throw error;
       await this.ensureRunning();
-      return this.#request<T>(method, path, body);
+      return this.#request<T>(method, path, body, options);
     }
   }
 
-  #request<T>(method: string, path: string, body?: unknown): Promise<T> {
+  #request<T>(method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<T> {
+    const { signal, timeoutMs = method === "GET" ? GET_TIMEOUT_MS : CHANGE_TIMEOUT_MS } = options;
     return new Promise<T>((resolve, reject) => {
       const call = request(
-        { socketPath: controlSocket(this.#paths), method, path: `/${path}`, agent: false },
+        {
+          socketPath: controlSocket(this.#paths),
+          method,
+          path: `/${path}`,
+          agent: false,
+          ...(signal ? { signal } : {}),
+        },
         (response) => {
           const chunks: Buffer[] = [];
           response.on("data", (chunk: Buffer) => chunks.push(chunk));
-          response.on("error", reject);
+          response.on("error", (error: NodeJS.ErrnoException) => reject(notRunning(this.#paths, error)));
           response.on("end", () => {
-            const document = JSON.parse(Buffer.concat(chunks).toString("utf8")) as T & { error?: PlainError };
+            let document: T & { error?: PlainError };
+            try {
+              document = JSON.parse(Buffer.concat(chunks).toString("utf8")) as T & { error?: PlainError };
+            } catch (error) {
+              return reject(notRunning(this.#paths, error as Error)); // it ended in the middle of its answer
+            }
             if (response.statusCode === 200) resolve(document);
             else reject(revivedError(document.error!));
           });
         },
       );
       // An attach takes up to 30 s to give up, everything else less.
-      call.setTimeout(method === "GET" ? GET_TIMEOUT_MS : CHANGE_TIMEOUT_MS, () =>
-        call.destroy(new Error("it does not answer")),
-      );
+      call.setTimeout(timeoutMs, () => call.destroy(new Error("it does not answer")));
       call.on("error", (error: NodeJS.ErrnoException) => reject(notRunning(this.#paths, error)));
-      call.end(body === undefined ? undefined : JSON.stringify(body));
+      call.end(body === undefined || body instanceof Uint8Array ? body : JSON.stringify(body));
     });
   }
 }
@@ -155,10 +226,13 @@ export class Dom0Client {
 function notRunning(paths: XvdPaths, error: NodeJS.ErrnoException): Error {
   if (error.code === "ENOENT" || error.code === "ECONNREFUSED")
     return new DiskError("NOT_FOUND", `Cannot reach Dom0: none runs in ${paths.run}`, {
-      details: { notRunning: true },
+      details: { notRunning: true, unanswered: true },
       cause: error,
     });
-  return new DiskError("IO", `Cannot reach Dom0 at ${controlSocket(paths)}: ${error.message}`, { cause: error });
+  return new DiskError("IO", `Cannot reach Dom0 at ${controlSocket(paths)}: ${error.message}`, {
+    details: { unanswered: true },
+    cause: error,
+  });
 }
 
 function isNotRunning(error: unknown): boolean {

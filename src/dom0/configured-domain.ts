@@ -1,12 +1,17 @@
 /** A domain with the disks of its configuration: all of them, or no domain. */
 import { DiskError } from "../errors.js";
 import type { CreateDomainRequest, DomainInfo } from "./api-types.js";
+import type { DomainOptions } from "./domains.js";
 import type { Host } from "./host.js";
 
 /** The disks are attached one after the other, in their order. On failure the domain is gone and the error says which disk it was. */
-export async function createConfiguredDomain(host: Host, request: CreateDomainRequest): Promise<DomainInfo> {
+export async function createConfiguredDomain(
+  host: Host,
+  request: CreateDomainRequest,
+  options: Pick<DomainOptions, "memory" | "restored"> = {},
+): Promise<DomainInfo> {
   const { name, config, disks = [] } = request;
-  const domain = await host.createDomain(name, config ? { config } : {});
+  const domain = await host.createDomain(name, { ...options, ...(config ? { config } : {}) });
   const domid = String(domain.domid);
   for (const [i, disk] of disks.entries()) {
     try {

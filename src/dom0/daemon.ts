@@ -23,6 +23,8 @@ export interface DaemonOptions {
   readonly pid: number;
   /** Time of the start, as ISO 8601 text. */
   readonly started: string;
+  /** A text that no other call has returned, on any host. */
+  newToken(): string;
   log(message: string): void;
 }
 
@@ -58,6 +60,7 @@ async function run(options: DaemonOptions, release: () => Promise<void>): Promis
     paths,
     ensureDir: ensurePrivateDir,
     removeDir: removeTree,
+    newToken: options.newToken,
     onError: log,
     onChange: record,
   });
@@ -108,7 +111,12 @@ async function status(options: DaemonOptions, host: Host, found: Dom0Record | nu
 
 /** A full disk must not end a daemon that serves others: it is told, and the next start knows less. */
 function writeRecord(options: DaemonOptions, host: Host): void {
-  const record: Dom0Record = { pid: options.pid, started: options.started, devices: host.attached() };
+  const record: Dom0Record = {
+    pid: options.pid,
+    started: options.started,
+    run: options.paths.run,
+    devices: host.attached(),
+  };
   try {
     writeJsonFile(recordFile(options.paths), record);
   } catch (error) {

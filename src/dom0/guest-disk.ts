@@ -48,6 +48,8 @@ export class GuestDisk {
   #nodes = new Map<number, OpenNode>();
   #rescan: Promise<void> = Promise.resolve();
   #closed = false;
+  /** Told after each connection's end. */
+  onConnectionClosed: () => void = () => {};
 
   constructor(
     devid: number,
@@ -94,6 +96,14 @@ export class GuestDisk {
     };
   }
 
+  /** Takes no new clients and removes the sockets; those that are connected stay. */
+  async stopAccepting(): Promise<void> {
+    this.#closed = true;
+    await this.#rescan;
+    for (const node of this.#nodes.values()) node.server.stopAccepting();
+    this.#whole?.stopAccepting();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     await this.#rescan;
@@ -132,6 +142,7 @@ export class GuestDisk {
       exports: new Map([["", { device }]]),
       onConnectionClosed: ({ wrote }) => {
         if (wrote) void this.rescan();
+        this.onConnectionClosed();
       },
     });
   }

@@ -1,10 +1,14 @@
 /**
  * Entry of a guest's thread: the drivers of one domain. It reaches its own memory, what was granted to it, and nothing else.
  * Its disks are offered to the outside as NBD unix sockets, one for the whole disk and one for each partition.
+ * The toolstack asks it through the store (control/shutdown); what only the hypervisor could do to it are messages.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { Blkfront } from "../xen/blkfront.js";
-import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
+import type { OutstandingCall } from "../xen/blkfront-io.js";
+import { domainPath } from "../xen/blkif/keys.js";
+import { type DomainPages, XEN_WORDS } from "../xen/platform/simulated/domain-pages.js";
+import { SHUTDOWN } from "../xen/platform/simulated/hypercalls.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
 import { ownXenstorePage } from "../xen/platform/simulated/xenstore-page.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
@@ -23,6 +27,36 @@ export interface GuestThreadData {
   /** Folder of the disks' sockets. */
   readonly socketDir: string;
 }
+
+/** What it tells without being asked. */
+export type GuestEvent =
+  | { readonly event: "log"; readonly message: string }
+  /** Its vcpu stops here. */
+  | { readonly event: "paused" }
+  /** After a move: the last client has left. */
+  | { readonly event: "unused" };
+
+/** A disk of a domain that was suspended: what it was asked for and has not done. */
+export interface OutstandingCalls {
+  readonly devid: number;
+  readonly calls: readonly OutstandingCall[];
+}
+
+/** Where a moved domain's disk is served now, and how its outstanding calls ended there. */
+export interface MovedDisk {
+  readonly devid: number;
+  readonly socket: string;
+  readonly writable: boolean;
+  readonly statuses: readonly (string | null)[];
+}
+
+/** control/shutdown (libxl, Linux drivers/xen/manage.c): what it says, and what becomes of the domain. */
+const SHUTDOWNS: Readonly<Record<string, number>> = {
+  poweroff: SHUTDOWN.poweroff,
+  halt: SHUTDOWN.poweroff,
+  reboot: SHUTDOWN.reboot,
+  suspend: SHUTDOWN.suspend,
+};
 
 const data = workerData as GuestThreadData;
 const platform = simulatedPlatform(data.own, data.vcpu);
@@ -54,13 +88,68 @@ const blkfront = new Blkfront({
 });
 
 new RpcServer(parentPort!, {
-  /** Starts the block driver; a domain without one never connects. */
-  loadBlkfront: () => blkfront.start(),
+  /** Starts the drivers; a domain without them never connects and follows no request. */
+  async loadDrivers({ restored }: { restored: readonly OutstandingCalls[] }): Promise<void> {
+    for (const { devid, calls } of restored) blkfront.restore(devid, calls);
+    await blkfront.start();
+    if (platform.domid !== 0) await followShutdowns();
+  },
   describe: ({ devid }: { devid: number }): GuestDiskInfo | null => disks.get(devid)?.describe() ?? null,
+  restoredStatuses: ({ devid }: { devid: number }) => blkfront.restoredStatuses(devid),
+  pause,
+  resume: () => blkfront.resume(),
+  outstanding: () => blkfront.outstanding(),
+  moveTo: ({ moved }: { moved: readonly MovedDisk[] }) => moveTo(moved),
 });
 
 void loop.run();
 
 function report(message: string): void {
-  parentPort!.postMessage({ event: "log", message });
+  tell({ event: "log", message });
+}
+
+function tell(event: GuestEvent): void {
+  parentPort!.postMessage(event);
+}
+
+/** The thread stops here, as a vcpu that is not scheduled: its sockets take connections and answer nothing. */
+function pause(): void {
+  const xen = new Int32Array(data.own.xen);
+  tell({ event: "paused" });
+  for (let count = 1; (count = Atomics.load(xen, XEN_WORDS.paused)) > 0; ) Atomics.wait(xen, XEN_WORDS.paused, count);
+}
+
+async function followShutdowns(): Promise<void> {
+  const control = `${domainPath(platform.domid)}/control`;
+  await store.watch(`${control}/shutdown`, "shutdown", () => {
+    void follow(`${control}/shutdown`).catch((error: Error) => report(`control/shutdown: ${error.message}`));
+  });
+  for (const feature of ["poweroff", "reboot", "suspend"]) await store.write(`${control}/feature-${feature}`, "1");
+}
+
+/** Acknowledged before it is done, by an empty value: the toolstack tells a guest that works on it from one that is deaf. */
+async function follow(node: string): Promise<void> {
+  const asked = (await store.readOrNull(node)) ?? "";
+  if (asked === "") return;
+  const reason = Object.hasOwn(SHUTDOWNS, asked) ? SHUTDOWNS[asked] : undefined;
+  if (reason === undefined) return report(`control/shutdown: ignored ${JSON.stringify(asked)}`);
+  await store.write(node, "");
+  if (reason === SHUTDOWN.suspend) await blkfront.suspend();
+  else await blkfront.shutdown();
+  platform.hypercalls.shutdown(reason);
+}
+
+/** The domain runs elsewhere: what is connected here is served through its sockets there, until the last client leaves. */
+async function moveTo(moved: readonly MovedDisk[]): Promise<void> {
+  const { connectNbd } = await import("../nbd/client.js");
+  for (const disk of disks.values()) await disk.stopAccepting();
+  for (const { devid, socket, writable, statuses } of moved) {
+    const uri = `nbd+unix:///?socket=${encodeURIComponent(socket)}`;
+    blkfront.moveTo(devid, await connectNbd(uri, { readOnly: !writable }), statuses);
+  }
+  const look = () => {
+    if ([...disks.values()].every((disk) => disk.describe().connections === 0)) tell({ event: "unused" });
+  };
+  for (const disk of disks.values()) disk.onConnectionClosed = look;
+  look();
 }

@@ -3,8 +3,9 @@ import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import { type DomainPages, peerView } from "../xen/platform/simulated/domain-pages.js";
 import type { GuestDiskInfo } from "./guest-disk.js";
-import type { GuestThreadData } from "./guest-thread.js";
+import type { GuestEvent, GuestThreadData, MovedDisk, OutstandingCalls } from "./guest-thread.js";
 import { RpcClient } from "./thread-rpc.js";
+import { within } from "./within.js";
 
 export interface GuestOptions {
   readonly domid: number;
@@ -17,10 +18,15 @@ export interface GuestOptions {
   readonly socketDir: string;
   /** False: a guest without a block driver, whose disks never connect. */
   readonly blkfront: boolean;
+  /** What its disks have to do before they are used: it was suspended elsewhere. */
+  readonly restored?: readonly OutstandingCalls[];
   /** Its thread ended by itself. */
   onCrash(): void;
   onError(message: string): void;
 }
+
+/** How long a guest may take to tell of its disks before what it said last is told instead. */
+const ANSWER_MS = 1000;
 
 export class Guest {
   readonly domid: number;
@@ -29,7 +35,16 @@ export class Guest {
   readonly socketDir: string;
   readonly #worker: Worker;
   readonly #rpc: RpcClient;
+  readonly #known = new Map<number, GuestDiskInfo | null>();
   #crashed = false;
+  /** Its vcpu stands still, or is going to. */
+  #paused = false;
+  /** It stands still. */
+  #stopped = false;
+  /** After a move: no client is connected any more. */
+  #unused = false;
+  /** Something changed that somebody may wait for. */
+  #changed: () => void = () => {};
 
   private constructor(options: GuestOptions) {
     this.domid = options.domid;
@@ -48,21 +63,29 @@ export class Guest {
       name: options.name,
     });
     this.#rpc = new RpcClient(this.#worker);
-    this.#worker.on("message", (message: { event?: string; message?: string }) => {
+    this.#listen(options);
+  }
+
+  #listen(options: GuestOptions): void {
+    this.#worker.on("message", (message: GuestEvent) => {
       if (message.event === "log") options.onError(`${options.name}: ${message.message}`);
+      else if (message.event === "paused") this.#stopped = true;
+      else if (message.event === "unused") this.#unused = true;
+      this.#changed();
     });
     this.#worker.on("error", (error) => {
       this.#crashed = true;
       this.#rpc.failAll(new DiskError("IO", `Cannot reach domain ${options.name}: it crashed with ${error.message}`));
       options.onCrash();
       options.onError(`${options.name} crashed: ${error.stack ?? error.message}`);
+      this.#changed();
     });
   }
 
   /** Boots the domain; resolves when its block driver watches for disks. */
   static async boot(options: GuestOptions): Promise<Guest> {
     const guest = new Guest(options);
-    if (options.blkfront) await guest.#rpc.call("loadBlkfront");
+    if (options.blkfront) await guest.#rpc.call("loadDrivers", { restored: options.restored ?? [] });
     return guest;
   }
 
@@ -71,9 +94,66 @@ export class Guest {
     return this.#crashed;
   }
 
-  /** Null when the guest has no such disk, or has crashed. */
+  /** Null when the guest has no such disk, or has crashed. Of a guest that does not answer: what it told last. */
   async describe(devid: number): Promise<GuestDiskInfo | null> {
-    return this.#crashed ? null : this.#rpc.call("describe", { devid });
+    if (this.#crashed) return null;
+    const known = this.#known.get(devid) ?? null;
+    if (this.#paused) return known;
+    const info = await within(ANSWER_MS, this.#rpc.call<GuestDiskInfo | null>("describe", { devid }), known);
+    this.#known.set(devid, info);
+    return info;
+  }
+
+  /** After the hypervisor paused the domain: resolves when its thread stands still; false when it does not in time. */
+  async stopped(timeoutMs: number): Promise<boolean> {
+    this.#paused = true;
+    this.#stopped = false;
+    this.#rpc.call("pause").catch(() => {}); // it answers when it goes on
+    return this.waitFor(() => this.#stopped || this.#crashed, timeoutMs);
+  }
+
+  /** After the hypervisor has let it run again. */
+  goesOn(): void {
+    this.#paused = false;
+  }
+
+  /** Something was noted elsewhere that `waitFor` looks at. */
+  look(): void {
+    this.#changed();
+  }
+
+  /** Whether it came to that within `timeoutMs`. One waits at a time. */
+  async waitFor(condition: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (condition()) return true;
+    const changed = new Promise<boolean>((resolve) => {
+      this.#changed = () => {
+        if (condition()) resolve(true);
+      };
+    });
+    return within(timeoutMs, changed, false);
+  }
+
+  /** Of a suspended guest: it goes on with new rings; resolves when every disk is connected again, or has failed. */
+  async resume(): Promise<void> {
+    await this.#rpc.call("resume");
+  }
+
+  /** Of a suspended guest. */
+  outstanding(): Promise<OutstandingCalls[]> {
+    return this.#rpc.call("outstanding");
+  }
+
+  /** How the restored calls of a connected disk ended. */
+  restoredStatuses(devid: number): Promise<(string | null)[]> {
+    return this.#rpc.call("restoredStatuses", { devid });
+  }
+
+  /** Of a suspended guest that runs elsewhere now: its clients are served from there. `onUnused`: the last one has left. */
+  async moveTo(moved: readonly MovedDisk[], onUnused: () => void): Promise<void> {
+    this.#changed = () => {
+      if (this.#unused || this.#crashed) onUnused();
+    };
+    await this.#rpc.call("moveTo", { moved });
   }
 
   /** Ends its thread at once, as a power cut would. The hypervisor takes back what the domain held. */

@@ -3,7 +3,16 @@ import { DiskError } from "../errors.js";
 import { BACKEND_OFFERS } from "../xen/blkif/features.js";
 import type { VbdOptions } from "../xen/toolstack.js";
 import { MAX_MEMORY, MAX_VCPUS } from "../xen/xl/config.js";
-import type { AttachRequest, CreateDomainRequest, DomainConfig, ResizeRequest } from "./api-types.js";
+import type {
+  ArrivalPlan,
+  AttachRequest,
+  CreateDomainRequest,
+  DomainConfig,
+  MigrateRequest,
+  ResizeRequest,
+  RestoreRequest,
+  SaveRequest,
+} from "./api-types.js";
 
 export type Body = Readonly<Record<string, unknown>>;
 
@@ -45,6 +54,33 @@ export function resizeRequest(body: Body): ResizeRequest {
     ...optional(body, "shrink", flag),
     ...optional(body, "dryRun", flag),
   };
+}
+
+export function shutdownRequest(body: Body): { reboot?: boolean } {
+  return optional(body, "reboot", flag);
+}
+
+export function saveRequest(body: Body): SaveRequest {
+  return { file: text(body, "file"), ...optional(body, "force", flag), ...optional(body, "leaveRunning", flag) };
+}
+
+export function restoreRequest(body: Body): RestoreRequest {
+  return { file: text(body, "file"), ...optional(body, "force", flag), ...optional(body, "paused", flag) };
+}
+
+export function migrateRequest(body: Body): MigrateRequest {
+  return {
+    to: text(body, "to"),
+    ...optional(body, "toRun", text),
+    ...optional(body, "withDisks", flag),
+    ...optional(body, "force", flag),
+  };
+}
+
+export function arrivalPlan(body: Body): ArrivalPlan {
+  const { copied } = body;
+  if (!Array.isArray(copied)) throw wrong("copied", copied, "a list");
+  return { ...createDomainRequest(body), memory: count(2 ** 40)(body, "memory"), copied: copied.map(Boolean) };
 }
 
 function domainConfig(body: Body, key: string): DomainConfig {

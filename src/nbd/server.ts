@@ -62,6 +62,8 @@ export interface NbdServer {
   uri(exportName?: string): string;
   /** Clients that have chosen the export now, or any export. */
   connectionCount(exportName?: string): number;
+  /** Takes no more clients and removes the socket; those that are connected stay until `close`. Idempotent. */
+  stopAccepting(): void;
   /** Takes no more clients and requests, lets requests in flight end, closes all connections and removes the socket. Idempotent. */
   close(): Promise<void>;
 }
@@ -99,6 +101,7 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
     uri: (exportName = "") => printNbdUri({ target, exportName, ...(tls ? { tls: {} } : {}) }),
     connectionCount: (name) =>
       [...clients].filter(({ session }) => session && (name === undefined || session.name === name)).length,
+    stopAccepting: () => void server.close(),
     close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs).then(() => threads.close())),
   };
 }

@@ -1,6 +1,7 @@
 /** Names in the file system: what is there. */
-import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { fromErrno } from "../errors.js";
 
 export function pathExists(path: string): boolean {
   return existsSync(path);
@@ -44,5 +45,22 @@ export function writableFolderOf(path: string): string | null {
     return folder;
   } catch {
     return null;
+  }
+}
+
+/** What tells one state of a file from another, as decimal text; times in nanoseconds. Null for what is no file. */
+export function fileStamp(path: string): { size: string; modified: string; inode: string } | null {
+  const stats = statSync(path, { throwIfNoEntry: false, bigint: true });
+  if (!stats?.isFile()) return null;
+  return { size: String(stats.size), modified: String(stats.mtimeNs), inode: String(stats.ino) };
+}
+
+/** Names in a folder; none where there is no folder. */
+export function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw fromErrno(`look into ${JSON.stringify(folder)}`, error);
   }
 }

@@ -61,6 +61,8 @@ export class Blkfront {
   readonly #restored = new Map<number, readonly OutstandingCall[]>();
   readonly #statuses = new Map<number, (string | null)[]>();
   #suspended = false;
+  /** The store says nothing of the disks any more. */
+  #moved = false;
   /** Counts suspensions and resumptions. */
   #turn = 0;
 
@@ -138,6 +140,7 @@ export class Blkfront {
 
   /** Of a suspended domain that runs on another host now: its disk is reached through `target` for good. */
   moveTo(devid: number, target: DiskCalls, statuses: readonly (string | null)[]): void {
+    this.#moved = true;
     for (const vbd of this.#vbds.values()) if (vbd.devid === devid) vbd.disk?.io.moveTo(target, statuses);
   }
 
@@ -155,6 +158,7 @@ export class Blkfront {
   }
 
   async #reconcile(key: string): Promise<void> {
+    if (this.#moved) return;
     const { store } = this.#options;
     const dir = `${this.#root}/${key}`;
     const turn = this.#turn;

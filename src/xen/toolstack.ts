@@ -67,6 +67,11 @@ export interface ToolstackOptions {
   readonly timeoutMs?: number;
 }
 
+/** What a guest writes below `control`: its acknowledgement, and what it follows. */
+const GUEST_CONTROLS = ["shutdown", "feature-poweroff", "feature-reboot", "feature-suspend"].map(
+  (key) => `control/${key}`,
+);
+
 export class Toolstack {
   readonly #store: XenstoreClient;
   readonly #script: DiskScript;
@@ -88,7 +93,7 @@ export class Toolstack {
       for (const [key, value] of Object.entries(domainKeys(domid, name, domain)))
         await this.#store.write(`${home}/${key}`, String(value), tx);
       for (const dir of ["device", "device/vbd", "control"]) await this.#mkdir(`${home}/${dir}`, readable, tx);
-      for (const dir of ["data", "drivers", "feature", "attr", "error", "control/shutdown"])
+      for (const dir of ["data", "drivers", "feature", "attr", "error", ...GUEST_CONTROLS])
         await this.#mkdir(`${home}/${dir}`, own, tx);
       await this.#mkdir(`/libxl/${domid}`, ["n0"], tx);
       await this.#store.write(`/libxl/${domid}/type`, domain.type ?? "pv", tx);
@@ -118,7 +123,7 @@ export class Toolstack {
       await this.#waitBackendReady(id, spec);
       const opened = await this.#script.add(id, spec);
       await this.#publishDisk(id, opened);
-      await this.#waitConnected(id, spec);
+      await this.waitConnected(id, spec);
     } catch (error) {
       await this.#takeBack(id);
       throw error;
@@ -180,7 +185,18 @@ export class Toolstack {
     });
   }
 
-  async #waitConnected(id: VbdId, spec: VbdSpec): Promise<void> {
+  /** Of a suspended domain: closes the disk behind a vbd whose frontend has let its rings go. The vbd stays. */
+  async closeDisk(id: VbdId): Promise<void> {
+    await this.#script.remove(id);
+  }
+
+  /** Opens it again. */
+  async reopenDisk(id: VbdId, spec: VbdSpec): Promise<void> {
+    await this.#publishDisk(id, await this.#script.add(id, spec));
+  }
+
+  /** Waits until both ends are Connected; throws, and leaves all as it is, when one ends otherwise or takes too long. */
+  async waitConnected(id: VbdId, spec: VbdSpec): Promise<void> {
     for (const [dir, other] of [
       [backendPath(0, id.domid, id.devid), "backend"],
       [frontendPath(id.domid, id.devid), "frontend"],

@@ -91,6 +91,30 @@ export async function waitForState(
   }
 }
 
+/** Waits until the node's value (null: it is gone) is as wanted, at most `timeoutMs`. Whether it came to that. */
+export async function waitForNode(
+  store: XenstoreClient,
+  path: string,
+  isWanted: (value: string | null) => boolean,
+  timeoutMs: number,
+): Promise<boolean> {
+  let finish!: (met: boolean) => void;
+  const done = new Promise<boolean>((resolve) => {
+    finish = resolve;
+  });
+  const look = async () => {
+    if (isWanted(await store.readOrNull(path))) finish(true);
+  };
+  const timer = setTimeout(() => finish(false), timeoutMs);
+  const unwatch = await store.watch(path, `wait-${++waits}`, () => void look().catch(() => finish(false)));
+  try {
+    return await done;
+  } finally {
+    clearTimeout(timer);
+    await unwatch();
+  }
+}
+
 /** Runs `task` for a key, never twice at once, and never more than one run ahead. */
 export class Coalescer {
   readonly #running = new Map<string, { again: boolean }>();

@@ -1,4 +1,5 @@
 /** `xvd dom0 start`: starts the daemon, or is the daemon with --foreground. */
+import { randomUUID } from "node:crypto";
 import type { Command } from "commander";
 import { dom0Client, userPaths } from "../../dom0.js";
 import { printResult } from "../../print.js";
@@ -26,7 +27,13 @@ export default function define(command: Command): void {
 async function runDaemon(): Promise<void> {
   const { startDaemon } = await import("../../../dom0/daemon.js");
   const log = (message: string) => process.stderr.write(`${message}\n`);
-  const daemon = await startDaemon({ paths: userPaths(), pid: process.pid, started: new Date().toISOString(), log });
+  const daemon = await startDaemon({
+    paths: userPaths(),
+    pid: process.pid,
+    started: new Date().toISOString(),
+    newToken: randomUUID,
+    log,
+  });
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.once(signal, () => void daemon.stop().catch((error: Error) => log(error.message)));
   await daemon.stopped;

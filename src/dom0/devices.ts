@@ -1,0 +1,165 @@
+/** The devices of a host's domains: what is attached where, and by which rules. */
+import { DiskError } from "../errors.js";
+import type { Blkback } from "../xen/blkback.js";
+import { collides, firstFree, parseVdev } from "../xen/blkif/vdev.js";
+import type { Toolstack } from "../xen/toolstack.js";
+import type { AttachedDevice, AttachRequest, Dom0Record, ResizeRequest } from "./api-types.js";
+import type { BackendPool } from "./backend-pool.js";
+import type { DomainDescriber } from "./describe.js";
+import type { AttachedVbd, Domain, Domains } from "./domains.js";
+import { resizeVbd } from "./live-resize.js";
+
+export interface DevicesOptions {
+  readonly domains: Domains;
+  readonly toolstack: Toolstack;
+  readonly pool: BackendPool;
+  readonly blkback: Blkback;
+  readonly describer: DomainDescriber;
+  /** What a guest may take to look at what it was told. */
+  readonly timeoutMs: number;
+  onChange(): void;
+}
+
+export class Devices {
+  readonly #options: DevicesOptions;
+
+  constructor(options: DevicesOptions) {
+    this.#options = options;
+  }
+
+  async attach(request: AttachRequest): Promise<AttachedDevice> {
+    const { domains, describer, onChange } = this.#options;
+    const domain = domains.find(request.domain ?? "0", `attach ${request.disk} to`);
+    this.#needAnswers(domain, `attach ${request.disk} to`);
+    const number = await this.connect(domain, request);
+    onChange();
+    return describer.device(domain, number);
+  }
+
+  /** Returns the device's number. */
+  async connect(domain: Domain, request: AttachRequest): Promise<number> {
+    const { vbds } = domain;
+    const vdev =
+      request.vdev === undefined ? firstFree([...vbds.values()].map((other) => other.vdev)) : parseVdev(request.vdev);
+    const taken = [...vbds.values()].find((other) => collides(other.vdev, vdev));
+    if (taken)
+      throw new DiskError(
+        "DENIED",
+        `Cannot attach ${request.disk} as ${vdev.name}: ${taken.disk} is attached as ${taken.vdev.name} in ${domain.name}`,
+      );
+    const { disk, access = "rw", options } = request;
+    this.#refuseSharing(disk, access);
+    const vbd: AttachedVbd = { vdev, disk, access, ...(options ? { options } : {}) };
+    vbds.set(vdev.number, vbd); // holds the number while the attach is under way
+    try {
+      await this.#options.toolstack.attach(domain.domid, vbdSpec(vbd));
+    } catch (error) {
+      vbds.delete(vdev.number);
+      throw error;
+    }
+    return vdev.number;
+  }
+
+  /** `which` is a device name, a device number or the disk behind it. */
+  async detach(which: string, options: { domain?: string; force?: boolean } = {}): Promise<AttachedDevice> {
+    const { toolstack, describer, onChange } = this.#options;
+    const { domain, devid, vbd } = this.#find(which, options.domain);
+    const device = await describer.device(domain, devid);
+    if (device.connections > 0 && !options.force) {
+      const clients = `${device.connections} client${device.connections > 1 ? "s are" : " is"} connected to its sockets in ${domain.guest.socketDir}`;
+      throw new DiskError(
+        "DENIED",
+        `Cannot detach ${vbd.vdev.name} from ${domain.name}: it is in use, ${clients}, allowed with --force`,
+      );
+    }
+    const force = options.force === true || domain.guest.crashed; // a crashed guest cannot be asked
+    if (!force) this.#needAnswers(domain, `detach ${vbd.vdev.name} from`);
+    await toolstack.detach({ domid: domain.domid, devid }, `${vbd.vdev.name} from ${domain.name}`, { force });
+    domain.vbds.delete(devid);
+    onChange();
+    return device;
+  }
+
+  /** Gives the file of an attached disk another size; resolves when the guest sees it. With `dryRun` nothing changes. */
+  async resize(vdev: string, { domain: which, ...options }: ResizeRequest): Promise<AttachedDevice> {
+    const { domains, pool, blkback, describer, timeoutMs } = this.#options;
+    const domain = domains.find(which, `resize ${vdev} of`);
+    this.#needAnswers(domain, `resize ${vdev} of`);
+    const { guest, vbds } = domain;
+    return describer.device(domain, await resizeVbd({ pool, blkback, guest, vbds, timeoutMs }, vdev, options));
+  }
+
+  async crashBackend(vdev: string, which: string): Promise<void> {
+    const { domain, devid } = this.#find(vdev, which);
+    await this.#options.pool.crash({ domid: domain.domid, devid });
+  }
+
+  /** Takes all devices of a guest that does not run any more. */
+  async takeAll(domain: Domain): Promise<void> {
+    for (const [devid, vbd] of domain.vbds) {
+      await this.#options.toolstack.detach({ domid: domain.domid, devid }, vbd.vdev.name, { force: true });
+      domain.vbds.delete(devid);
+    }
+  }
+
+  /** What is attached now, for the daemon's record. */
+  attached(): Dom0Record["devices"] {
+    return this.#options.domains.all().flatMap((domain) =>
+      [...domain.vbds.values()].map(({ vdev, disk, access }) => ({
+        domain: domain.name,
+        vdev: vdev.name,
+        disk,
+        access,
+      })),
+    );
+  }
+
+  #needAnswers(domain: Domain, verb: string): void {
+    if (domain.busy) throw new DiskError("DENIED", `Cannot ${verb} domain ${domain.name}: it is ${domain.busy}`);
+    if (domain.guest.crashed) throw new DiskError("IO", `Cannot ${verb} domain ${domain.name}: it has crashed`);
+    domain.needRunning(verb);
+  }
+
+  /** The disk's own lock would refuse it too; this tells which device of ours has it. */
+  #refuseSharing(disk: string, access: "rw" | "ro"): void {
+    for (const domain of this.#options.domains.all())
+      for (const vbd of domain.vbds.values())
+        if (vbd.disk === disk && (access === "rw" || vbd.access === "rw"))
+          throw new DiskError(
+            "DENIED",
+            `Cannot attach ${disk} ${access}: it is in use as ${vbd.vdev.name} of ${domain.name} (${vbd.access}), a writer shares with nobody`,
+          );
+  }
+
+  #find(which: string, domain: string | undefined): { domain: Domain; devid: number; vbd: AttachedVbd } {
+    const { domains } = this.#options;
+    const among = domain === undefined ? domains.all() : [domains.find(domain, `detach ${which} from`)];
+    const name = which.replace(/^\/dev\//, "");
+    const found = among.flatMap((each) =>
+      [...each.vbds]
+        .filter(([devid, vbd]) => vbd.vdev.name === name || vbd.disk === which || String(devid) === which)
+        .map(([devid, vbd]) => ({ domain: each, devid, vbd })),
+    );
+    // A bare device name means Domain-0's when several domains have one.
+    const chosen = found.length > 1 && !which.startsWith("/") ? found.filter((each) => each.domain.domid === 0) : found;
+    if (chosen.length === 1) return chosen[0]!;
+    if (found.length > 1 && new Set(found.map((each) => each.domain)).size < found.length) {
+      const devices = found.map((each) => `${each.domain.name}/${each.vbd.vdev.name}`).join(", ");
+      throw new DiskError("DENIED", `Cannot detach ${which}: it is attached as ${devices}, name one of them`);
+    }
+    if (found.length === 0)
+      throw new DiskError(
+        "NOT_FOUND",
+        `Cannot detach ${which}: no such device is attached${domain === undefined ? "" : ` to domain ${domain}`}`,
+      );
+    throw new DiskError(
+      "DENIED",
+      `Cannot detach ${which}: it is attached to ${found.map((each) => each.domain.name).join(", ")}, choose with --domain`,
+    );
+  }
+}
+
+/** The disk as the toolstack is told of it. */
+export function vbdSpec({ vdev, disk, access, options }: AttachedVbd) {
+  return { vdev, target: disk, writable: access === "rw", ...(options ? { options } : {}) };
+}
