@@ -2,6 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Dom0Client } from "#src/dom0/client.js";
 import { recordFile } from "#src/dom0/places.js";
 import { connectNbd } from "#src/nbd/client.js";
 import { openDisk } from "#src/stack/disk.js";
@@ -82,11 +83,17 @@ describe("before the other host has it, every failure lets the domain go on", ()
 
   test("the command is interrupted", async () => {
     const controller = new AbortController();
+    const connected = () => new Promise<number>((resolve) => a.server.getConnections((_, count) => resolve(count)));
     b.state.intercept = async (name) => {
-      if (name === "POST arrivals") controller.abort(new Error("interrupted"));
+      if (name !== "POST arrivals") return "answer";
+      controller.abort(new Error("interrupted"));
+      await expect.poll(connected).toBe(0); // the daemon has seen its client go
       return "answer";
     };
-    await staysAtA(/interrupted/, () => a.host.migrations.migrate("web", { to: b.run }, controller.signal));
+    await staysAtA(/abort/, async () => {
+      const command = new Dom0Client({ paths: a.paths }).migrate("web", { to: b.run }, controller.signal);
+      await command.finally(() => expect.poll(() => a.host.migrations.progress("web")).toBeNull()); // and the daemon is done
+    });
   });
 });
 

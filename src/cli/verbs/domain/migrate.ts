@@ -41,7 +41,7 @@ export default function define(command: Command): void {
       const client = dom0Client({ autostart: false });
       const result = await interruptible(
         (signal) => followed(client, domain, request, signal, json ?? false),
-        "the domain goes on where it was",
+        "the domain goes on here, unless the other host had it by then: 'xvd domain list' tells",
       );
       printResult(json, result, () => resultLines(result));
     });

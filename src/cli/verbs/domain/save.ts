@@ -26,7 +26,7 @@ export default function define(command: Command): void {
       const request = { file: resolve(file), leaveRunning, force };
       const result = await interruptible(
         (signal) => dom0Client({ autostart: false }).save(domain, request, signal),
-        "the domain goes on and there is no file",
+        "the domain goes on, unless it was saved by then: 'xvd domain list' tells",
       );
       printResult(json, { ...result, file }, () => [
         `domain ${domain} is saved in ${file} (${formatSize(result.size)}), ${result.running ? "it goes on" : "its disks are free"}`,
