@@ -139,6 +139,7 @@ export class SimulatedEvents implements EventChannels, Vcpu {
 
   /** Ports of one 64-bit word of evtchn_pending, which is two 32-bit words here. */
   #dispatchWord(word64: number): number {
+    if (word64 * 64 >= MAX_PORTS) return 0; // the guest wrote that bit itself
     const { info } = this.#own;
     let count = 0;
     for (let word = word64 * 2; word < word64 * 2 + 2; word++) {
