@@ -125,6 +125,10 @@ export class Host {
     });
   }
 
+  get hypervisor(): Hypervisor {
+    return this.#hypervisor;
+  }
+
   static async start(options: HostOptions): Promise<Host> {
     const host = new Host(options);
     void host.#vcpu.run();

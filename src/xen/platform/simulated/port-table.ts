@@ -108,8 +108,11 @@ export function closePort(domains: DomainTable, own: DomainView, port: number): 
 
 /** Closes the ports of a domain, or those of one of its vcpus; their peers' ends return to unbound. */
 export function closeAllPorts(domains: DomainTable, domain: DomainView, vcpu?: number): void {
-  for (let port = 1; port < MAX_PORTS; port++)
-    if (vcpu === undefined || domain.xen[row(port) + VCPU] === vcpu) closePort(domains, domain, port);
+  for (let port = 1; port < MAX_PORTS; port++) {
+    const at = row(port);
+    if (Atomics.load(domain.xen, at + STATE) === PORT_STATE.closed) continue;
+    if (vcpu === undefined || domain.xen[at + VCPU] === vcpu) closePort(domains, domain, port);
+  }
 }
 
 export function isBoundTo(domain: DomainView, port: number, peer: number): boolean {

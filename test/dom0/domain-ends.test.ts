@@ -1,0 +1,79 @@
+/** How domains of the simulated host end, as Dom0 and its store see it. */
+import { mkdirSync, rmSync } from "node:fs";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { Host } from "#src/dom0/host.js";
+import { SHUTDOWN } from "#src/xen/platform/simulated/hypercalls.js";
+import { XENSTORE_REF } from "#src/xen/platform/simulated/hypervisor.js";
+import { simulatedPlatform } from "#src/xen/platform/simulated/platform.js";
+import { XenstoreClient } from "#src/xen/xenstore/client.js";
+import { localTransport } from "#src/xen/xenstore/transport.js";
+import { createRawDisk } from "../support/raw-disk.js";
+import { tempDir } from "../support/temp-dir.js";
+
+const dir = tempDir();
+/** A vcpu of Dom0 that no thread of the host is. */
+const SPARE_VCPU = 30;
+let host: Host;
+let releases = 0;
+
+beforeAll(async () => {
+  host = await Host.start({
+    paths: { run: dir, home: dir },
+    timeoutMs: 300,
+    ensureDir: (path) => mkdirSync(path, { recursive: true }),
+    removeDir: (path) => rmSync(path, { recursive: true, force: true }),
+    onError: () => {},
+    onChange: () => {},
+  });
+  const store = new XenstoreClient(localTransport(host.xenstored, 0));
+  await store.watch("@releaseDomain", "domain-ends", () => releases++);
+});
+afterAll(() => host.stop());
+
+const until = (condition: () => boolean | Promise<boolean>) => vi.waitUntil(condition, { timeout: 20_000 });
+const stateOf = async (which: string) => (await host.domains()).find(({ name }) => name === which)?.state;
+
+test("a domain that Dom0 still has a page of is listed as dying until it lets the page go", async () => {
+  const { domid, state } = await host.createDomain("zombie");
+  expect(state).toBe("running");
+  const dom0 = simulatedPlatform(host.hypervisor.dom0, SPARE_VCPU);
+  dom0.introduce(host.hypervisor.pages(domid)!);
+  const handle = dom0.foreign.map(domid, XENSTORE_REF, false);
+  expect(handle).toBeGreaterThanOrEqual(0);
+  const before = releases;
+  await host.destroyDomain("zombie");
+  expect(await stateOf("zombie")).toBe("dying");
+  expect(host.xenstored.isIntroduced(domid)).toBe(false);
+  await until(() => releases > before);
+
+  // Its name can be used again, its id cannot.
+  const again = await host.createDomain("zombie");
+  expect(again.domid).not.toBe(domid);
+  expect((await host.domains()).map((domain) => domain.domid)).toContain(domid);
+  dom0.foreign.unmap(handle); // VIRQ_DOM_EXC tells Dom0's main thread
+  await until(async () => !(await host.domains()).some((domain) => domain.domid === domid));
+  expect(await stateOf("zombie")).toBe("running");
+  await host.destroyDomain("zombie");
+});
+
+test("a domain that shuts down is announced, stays, and can be destroyed", async () => {
+  const { domid } = await host.createDomain("tired");
+  const guest = simulatedPlatform(host.hypervisor.pages(domid)!, 1);
+  guest.introduce(host.hypervisor.dom0);
+  const before = releases;
+  guest.hypercalls.shutdown(SHUTDOWN.reboot);
+  await until(() => releases > before);
+  expect(await stateOf("tired")).toBe("shutdown");
+  expect(host.hypervisor.domain(domid)).toMatchObject({ state: "shutdown", shutdownReason: SHUTDOWN.reboot });
+  expect(host.xenstored.isIntroduced(domid)).toBe(true);
+  await host.destroyDomain("tired");
+  expect(await stateOf("tired")).toBeUndefined();
+});
+
+test("a domain with a disk leaves nothing mapped and is gone at once", async () => {
+  const { domid } = await host.createDomain("tidy");
+  await host.attach({ disk: createRawDisk(dir, "tidy.dsk", 1 << 20), domain: "tidy" });
+  expect(host.hypervisor.domain(domid)?.foreignMaps).toBeGreaterThan(0);
+  await host.destroyDomain("tidy");
+  expect(host.hypervisor.domain(domid)).toBeUndefined();
+});
