@@ -1,7 +1,14 @@
 /** Domains come, shut down and go as in xen/common/domain.c; Dom0 hears of it by VIRQ_DOM_EXC. */
 import { describe, expect, test } from "vitest";
 import { GNTST } from "#src/xen/platform/platform.js";
-import { CONSOLE_FRAME, peerView, XENSTORE_FRAME } from "#src/xen/platform/simulated/domain-pages.js";
+import {
+  CONSOLE_FRAME,
+  peerView,
+  vcpuId,
+  XEN_WORDS,
+  XENSTORE_FRAME,
+} from "#src/xen/platform/simulated/domain-pages.js";
+import { entryLock } from "#src/xen/platform/simulated/grant-entry.js";
 import { SHUTDOWN } from "#src/xen/platform/simulated/hypercalls.js";
 import { CONSOLE_REF, type DomainChange, Hypervisor, XENSTORE_REF } from "#src/xen/platform/simulated/hypervisor.js";
 import { simulatedPlatform } from "#src/xen/platform/simulated/platform.js";
@@ -181,4 +188,29 @@ test("what one vcpu held is released when its thread is no more, the others keep
   next.foreign.unmap(handle);
   backend.foreign.unmap(kept);
   expect(told()).toEqual([{ domid, state: "gone" }]);
+});
+
+test("locks that a thread held when it ended are opened, with no pin more or less; those of others stay shut", () => {
+  const { xen, backend, boot } = setUp();
+  const { domid, grant, guest, pages } = boot();
+  const words = new Int32Array(pages.xen);
+  const refs = [grant(), grant(), grant()] as const;
+  backend.foreign.map(domid, refs[1], true);
+  const lock = (vcpu: number) => entryLock(vcpuId(0, vcpu)) << 16;
+  // Vcpu 2 ended at the turn of its loop: it has the entry, its bits perhaps set, and has counted nothing.
+  words[XEN_WORDS.pins + refs[0]]! |= lock(2);
+  new Int32Array(pages.grantTable)[refs[0] * 2]! |= 8 | 16;
+  words[XEN_WORDS.pins + refs[1]]! |= lock(2);
+  words[XEN_WORDS.pins + refs[2]]! |= lock(3);
+  words[XEN_WORDS.lock] = vcpuId(0, 2);
+  xen.releaseVcpu(0, 2);
+  expect(words[XEN_WORDS.lock]).toBe(0);
+  expect(xen.domain(domid)?.foreignMaps).toBe(1);
+  expect(guest.grants.endAccess(refs[0])).toBe(true);
+  expect(guest.grants.endAccess(refs[1])).toBe(false);
+  expect(words[XEN_WORDS.pins + refs[2]]).toBe(lock(3));
+  xen.releaseVcpu(0, 3);
+  expect(words[XEN_WORDS.pins + refs[2]]).toBe(0);
+  xen.releaseVcpu(0, 1);
+  expect(guest.grants.endAccess(refs[1])).toBe(true);
 });

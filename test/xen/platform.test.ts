@@ -5,6 +5,7 @@ import { GNTST } from "#src/xen/platform/platform.js";
 import { createDomainPages, DomainView, XEN_WORDS } from "#src/xen/platform/simulated/domain-pages.js";
 import { closeAllPorts } from "#src/xen/platform/simulated/event-channels.js";
 import { simulatedPlatform } from "#src/xen/platform/simulated/platform.js";
+import { race } from "../security/platform-support.js";
 import { twoDomains } from "./ring-pair.js";
 
 const READING = 8;
@@ -220,4 +221,79 @@ describe("event channels", () => {
     dom0.events.notify(local); // dropped
     expect(guest.vcpu.dispatch()).toBe(0);
   });
+
+  test("a masked port's event waits, pending, until it is unmasked, and then arrives once", () => {
+    const { dom0, guest } = twoDomains();
+    const port = guest.events.allocUnbound(0);
+    const local = dom0.events.bindInterdomain(1, port);
+    let heard = 0;
+    guest.events.listen(port, () => heard++);
+    guest.events.mask(port);
+    const ticket = guest.vcpu.ticket();
+    for (let i = 0; i < 3; i++) dom0.events.notify(local);
+    expect(guest.vcpu.ticket()).toBe(ticket); // nobody is woken for it
+    expect(guest.vcpu.dispatch()).toBe(0);
+    guest.events.unmask(port);
+    expect(guest.vcpu.ticket()).not.toBe(ticket);
+    expect(guest.vcpu.dispatch()).toBe(1);
+    guest.events.unmask(port);
+    expect(guest.vcpu.dispatch()).toBe(0);
+    expect(heard).toBe(1);
+  });
+
+  test("an event behind the mask after it was delivered is not lost either", () => {
+    const { dom0, guest } = twoDomains();
+    const port = guest.events.allocUnbound(0);
+    const local = dom0.events.bindInterdomain(1, port);
+    let heard = 0;
+    guest.events.listen(port, () => heard++);
+    dom0.events.notify(local);
+    guest.events.mask(port);
+    expect(guest.vcpu.dispatch()).toBe(0);
+    guest.events.unmask(port);
+    expect(guest.vcpu.dispatch()).toBe(1);
+    expect(heard).toBe(1);
+  });
+
+  test("poll gives pending ports, masked or not, and takes none of them", () => {
+    const { dom0, guest } = twoDomains();
+    const ports = [0, 1, 2].map(() => guest.events.allocUnbound(0));
+    const locals = ports.map((port) => dom0.events.bindInterdomain(1, port));
+    guest.events.mask(ports[1]!);
+    expect(guest.events.poll(ports, 0)).toEqual([]);
+    dom0.events.notify(locals[1]!);
+    dom0.events.notify(locals[2]!);
+    expect(guest.events.poll(ports, 60_000)).toEqual([ports[1], ports[2]]);
+    expect(guest.events.poll([ports[0]!], 0)).toEqual([]);
+    expect(guest.vcpu.dispatch()).toBe(1);
+    expect(guest.events.poll(ports, 60_000)).toEqual([ports[1]]);
+  });
+
+  test("poll in a thread of its own is woken by an event behind a mask", async () => {
+    const { dom0, guest, pages1 } = twoDomains();
+    const port = guest.events.allocUnbound(0);
+    const local = dom0.events.bindInterdomain(1, port);
+    const poller = race(pages1, 0, [], POLL, { port });
+    // Sent when the thread has said that it polls; it may do so a moment before it waits, and must not sleep then.
+    const xen = new Int32Array(pages1.xen);
+    for (let round = 1; round <= 200; round++) {
+      while (Atomics.load(xen, XEN_WORDS.polling) === 0 && poller.rounds < round)
+        await new Promise((resolve) => setImmediate(resolve));
+      dom0.events.notify(local);
+      await poller.reached(round);
+    }
+    const stopped = poller.stop();
+    dom0.events.notify(local);
+    await stopped;
+    expect(Atomics.load(xen, XEN_WORDS.polling)).toBe(0);
+  });
 });
+
+const POLL = `
+  const { port } = data;
+  platform.events.mask(port);
+  if (!platform.events.poll([port], 60_000).includes(port)) throw new Error("woken for nothing");
+  platform.events.listen(port, () => {});
+  platform.events.unmask(port);
+  if (platform.vcpu.dispatch() !== 1) throw new Error("the event was not delivered");
+`;
