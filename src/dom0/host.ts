@@ -46,8 +46,8 @@ export interface HostOptions {
 
 export class Host {
   readonly #hypervisor = new Hypervisor(DEFAULT_MEMORY);
-  /** Dom0's main thread: events for the host and the store. */
-  readonly #vcpu = new VcpuLoop(this.#hypervisor.platform.vcpu, { blocking: false, spins: 0 });
+  /** Dom0's main thread: events for the host and the store. Guests' requests without end leave the control API its turns. */
+  readonly #vcpu = new VcpuLoop(this.#hypervisor.platform.vcpu, { blocking: false, spins: 0, passesPerTurn: 4 });
   readonly #rings = new XenstoreRings({ platform: this.#hypervisor.platform, loop: this.#vcpu });
   readonly xenstored: Xenstored;
   readonly lifecycle: Lifecycle;

@@ -28,12 +28,13 @@ export interface VcpuLoopOptions {
   readonly blocking: boolean;
   /** Looks at the doorbell before sleeping; about 3 ns each. */
   readonly spins?: number;
+  /** After this many busy passes the event loop gets a turn: timers, messages, finished pool reads. */
+  readonly passesPerTurn?: number;
   /** Handles messages that are waiting, a last time before the thread blocks; true when there were any. Their senders ring the doorbell after posting. */
   readonly takeMessages?: () => boolean;
 }
 
 const MICROTASK_ROUNDS = 24;
-/** After this many busy passes the event loop gets a turn: timers, messages, finished pool reads. */
 const PASSES_PER_TURN = 64;
 const SLEEP_MS = 1000;
 
@@ -41,6 +42,7 @@ export class VcpuLoop {
   readonly #vcpu: Vcpu;
   readonly #blocking: boolean;
   readonly #spins: number;
+  readonly #passesPerTurn: number;
   readonly #takeMessages: () => boolean;
   readonly #work = new Set<VcpuWork>();
   #stopped = false;
@@ -54,6 +56,7 @@ export class VcpuLoop {
     this.#vcpu = vcpu;
     this.#blocking = options.blocking;
     this.#spins = options.spins ?? 20_000;
+    this.#passesPerTurn = options.passesPerTurn ?? PASSES_PER_TURN;
     this.#takeMessages = options.takeMessages ?? (() => false);
   }
 
@@ -98,7 +101,7 @@ export class VcpuLoop {
       for (let round = 0; round < MICROTASK_ROUNDS && (done > 0 || this.#inFlight() > 0); round++) await null;
       for (const work of this.#work) work.publish();
       if (done === 0) await this.#idle(ticket);
-      else if (passes % PASSES_PER_TURN === 0) await eventLoopTurn();
+      else if (passes % this.#passesPerTurn === 0) await eventLoopTurn();
     }
   }
 

@@ -83,6 +83,22 @@ test("Dom0, reads, and a guest's own transaction are not held up", () => {
   for (let i = 0; i < 200; i++) expect(host.dom0.write("/x", String(i))).toBe("OK");
 });
 
+test("a guest that resets its ring after each write gains nothing by it", () => {
+  const { host, guests } = setUp(1);
+  const [guest] = guests;
+  host.dom0.begin();
+  let written = 0;
+  for (let i = 0; i < 100; i++) {
+    if (guest!.write("data/k", String(i)) === "OK") written++;
+    guest!.forget();
+    guest!.set("connection", 1);
+    guest!.notify();
+    host.run();
+    expect(guest!.get("connection")).toBe(0);
+  }
+  expect(written).toBe(11);
+});
+
 test("a commit counts like a write", () => {
   const { host, guests } = setUp(1);
   const [guest] = guests;

@@ -1,6 +1,17 @@
 /** XSA-326, XSA-416 and XSA-512 (CVE-2022-42311 to 42318, CVE-2022-42319): a guest makes xenstored use up the host's memory. */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import { expect, test } from "vitest";
+import { peerView } from "#src/xen/platform/simulated/domain-pages.js";
+import { Hypervisor } from "#src/xen/platform/simulated/hypervisor.js";
+import { simulatedPlatform } from "#src/xen/platform/simulated/platform.js";
+import { ownXenstorePage } from "#src/xen/platform/simulated/xenstore-page.js";
+import { VcpuLoop } from "#src/xen/vcpu-loop.js";
+import { XenstoreClient } from "#src/xen/xenstore/client.js";
 import { DEFAULT_QUOTAS } from "#src/xen/xenstore/quotas.js";
+import { XenstoreRings } from "#src/xen/xenstore/ring-server.js";
+import { ringTransport } from "#src/xen/xenstore/ring-transport.js";
+import { Xenstored } from "#src/xen/xenstore/server.js";
 import { ManualClock } from "../xen/xenstore/manual-clock.js";
 import { type RawGuest, RingHost } from "../xen/xenstore/ring-host.js";
 
@@ -117,3 +128,59 @@ test("destroyed at its worst, it leaves nothing", () => {
   expect(host.xenstored.store.openTransactions).toBe(0);
   expect(host.xenstored.store.tree.inconsistencies()).toEqual([]);
 });
+
+test("requests without end from one domain leave the others and Dom0's event loop their turns", async () => {
+  const hypervisor = new Hypervisor(1 << 16);
+  const loop = new VcpuLoop(hypervisor.platform.vcpu, { blocking: false, spins: 0, passesPerTurn: 4 });
+  const rings = new XenstoreRings({ platform: hypervisor.platform, loop });
+  const xenstored: Xenstored = new Xenstored({
+    onIntroduce: (domid, _frame, port) => rings.connect(xenstored, domid, port),
+  });
+  const [hostile, polite] = [hypervisor.create(1 << 16), hypervisor.create(1 << 16)];
+  for (const { pages, xenstorePort } of [hostile, polite]) xenstored.introduce(pages.domid, 1, xenstorePort);
+  void loop.run();
+  const storm = new Worker(STORM, {
+    eval: true,
+    workerData: { own: hostile.pages, dom0: peerView(hypervisor.dom0), port: hostile.xenstorePort, dist: DIST },
+  });
+  try {
+    await once(storm, "message"); // a thousand requests are answered
+    const own = simulatedPlatform(polite.pages, 0);
+    own.introduce(peerView(hypervisor.dom0));
+    const politeLoop = new VcpuLoop(own.vcpu, { blocking: false, spins: 0 });
+    void politeLoop.run();
+    const words = ownXenstorePage(polite.pages);
+    const store = new XenstoreClient(ringTransport({ words, events: own.events, port: polite.xenstorePort }));
+    for (let i = 0; i < 100; i++) expect(await store.getDomainPath(i)).toBe(`/local/domain/${i}`);
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 1));
+    politeLoop.stop();
+  } finally {
+    await storm.terminate();
+    loop.stop();
+  }
+});
+
+const DIST = new URL("../../dist/xen/", import.meta.url).href;
+
+/** Writes requests as fast as they are taken, and throws the replies away. */
+const STORM = `
+  const { parentPort, workerData: { own, dom0, port, dist } } = require("node:worker_threads");
+  (async () => {
+    const { simulatedPlatform } = await import(dist + "platform/simulated/platform.js");
+    const { ownXenstorePage } = await import(dist + "platform/simulated/xenstore-page.js");
+    const { XenstoreRing } = await import(dist + "xenstore/ring.js");
+    const { encodeMessage, MESSAGE_TYPES } = await import(dist + "xenstore/wire.js");
+    const platform = simulatedPlatform(own, 0);
+    platform.introduce(dom0);
+    const ring = new XenstoreRing(ownXenstorePage(own), "client");
+    const payload = Buffer.from("1\\0");
+    const request = encodeMessage({ type: MESSAGE_TYPES.GET_DOMAIN_PATH, reqId: 1, txId: 0, payload });
+    let rest = request;
+    for (let sent = 0; ; ) {
+      const written = ring.write(rest);
+      rest = written < rest.length ? rest.subarray(written) : request;
+      const took = ring.read() !== undefined;
+      if (written > 0 || took) platform.events.notify(port);
+      if (rest === request && ++sent === 1000) parentPort.postMessage("busy");
+    }
+  })();`;

@@ -145,6 +145,7 @@ export class Connection {
   end(reason?: DiskError): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#cancelHold?.(); // a mere reset does not end a hold: the client may have asked for it
     this.#forget();
     this.#options.onEnd(this, reason);
   }
@@ -268,8 +269,6 @@ export class Connection {
     for (const message of this.#waiting.splice(0)) this.#uncount(message);
     this.#cancelExpiry?.();
     this.#cancelExpiry = undefined;
-    this.#cancelHold?.();
-    this.#cancelHold = undefined;
   }
 }
 

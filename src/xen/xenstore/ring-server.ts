@@ -21,7 +21,7 @@ export interface XenstoreRingsOptions {
 
 const FEATURES = SERVER_FEATURES.reconnection | SERVER_FEATURES.error | SERVER_FEATURES.watchDepth;
 /** Reads of one ring before the others have their turn. */
-const READS_PER_TURN = 4;
+const READS_PER_TURN = 2;
 
 export class XenstoreRings implements VcpuWork {
   readonly inFlight = 0;
