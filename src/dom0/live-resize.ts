@@ -18,7 +18,7 @@ export interface ResizeHost {
 
 const LOOK_MS = 5;
 
-/** Resolves with the device's number when the guest sees the new size; with `dryRun` nothing changes. */
+/** Resolves with the device's number when the guest, if one is connected, sees the new size; with `dryRun` nothing changes. */
 export async function resizeVbd(
   { pool, blkback, guest, vbds, timeoutMs = 10_000 }: ResizeHost,
   vdev: string,
@@ -26,7 +26,7 @@ export async function resizeVbd(
 ): Promise<number> {
   const id = { domid: guest.domid, devid: findVbd(vbds, guest.name, vdev) };
   const { size } = await pool.resize(id, options);
-  if (options.dryRun) return id.devid;
+  if (options.dryRun || guest.crashed || !pool.rings(id)) return id.devid; // nobody looks
   blkback.resized(id);
   for (let waited = 0; (await guest.describe(id.devid))?.size !== size; waited += LOOK_MS) {
     if (waited > timeoutMs)

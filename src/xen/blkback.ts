@@ -20,7 +20,7 @@ import {
 } from "./blkif/features.js";
 import { domainPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
 import { VDISK } from "./blkif/layout.js";
-import { announceAgain, Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
+import { Coalescer, deviceFatal, readState, switchState, switchStateFrom } from "./xenbus.js";
 import type { XenstoreClient } from "./xenstore/client.js";
 
 export interface VbdId {
@@ -197,10 +197,7 @@ export class Blkback {
     const facts = plane.facts(vbd.id);
     if (!facts || (await store.readOrNull(`${vbd.dir}/physical-device`)) === null) return;
     await this.#disconnect(vbd);
-    const read = (name: string) => store.readOrNull(`${vbd.frontendDir}/${name}`);
-    const keys = await readFrontendKeys(read, this.#offers);
-    await plane.connect(vbd.id, { ...keys, maxIndirectSegments: this.#offers.maxIndirectSegments });
-    vbd.connected = true;
+    await this.#takeRings(vbd);
     vbd.sectors = sectorsOf(facts);
     const cdrom = (await store.readOrNull(`${vbd.dir}/device-type`)) === "cdrom";
     await switchState(store, vbd.dir, XENBUS_STATE.Connected, connectKeys(facts, this.#offers, cdrom));
@@ -215,14 +212,26 @@ export class Blkback {
     const { store, domid } = this.#options;
     if (reason !== null) return deviceFatal(store, domainPath(domid), vbd.dir, reason, XENBUS_STATE.Closed);
     if (wasConnected && own === XENBUS_STATE.Connected) return this.#offer(vbd);
+    // The frontend closes when the last request is answered, and says so only then.
+    const closing = wasConnected && own === XENBUS_STATE.Closing;
+    if (closing && (await readState(store, vbd.frontendDir)) === XENBUS_STATE.Connected) await this.#takeRings(vbd);
     this.#events.schedule(`${vbd.id.domid}/${vbd.id.devid}`); // whatever its state asks for now
+  }
+
+  async #takeRings(vbd: Vbd): Promise<void> {
+    const { store, plane } = this.#options;
+    const read = (name: string) => store.readOrNull(`${vbd.frontendDir}/${name}`);
+    const keys = await readFrontendKeys(read, this.#offers);
+    await plane.connect(vbd.id, { ...keys, maxIndirectSegments: this.#offers.maxIndirectSegments });
+    vbd.connected = true;
   }
 
   async #tellSize(vbd: Vbd): Promise<void> {
     const facts = this.#options.plane.facts(vbd.id);
     if (!facts || !vbd.connected || sectorsOf(facts) === vbd.sectors) return;
     vbd.sectors = sectorsOf(facts);
-    await announceAgain(this.#options.store, vbd.dir, XENBUS_STATE.Connected, { sectors: vbd.sectors });
+    const { Connected } = XENBUS_STATE;
+    await switchStateFrom(this.#options.store, vbd.dir, Connected, Connected, { sectors: vbd.sectors });
   }
 
   async #disconnect(vbd: Vbd): Promise<void> {

@@ -21,7 +21,7 @@ import { ABIS, VDISK } from "./blkif/layout.js";
 import { vdevFromNumber } from "./blkif/vdev.js";
 import type { XenPlatform } from "./platform/platform.js";
 import type { VcpuLoop } from "./vcpu-loop.js";
-import { Coalescer, deviceFatal, readState, switchState } from "./xenbus.js";
+import { Coalescer, deviceFatal, readState, switchState, switchStateFrom } from "./xenbus.js";
 import type { XenstoreClient } from "./xenstore/client.js";
 
 export interface BlkfrontOptions {
@@ -188,7 +188,7 @@ export class Blkfront {
     else if (backend === S.Unknown || (backend === S.Closed && own !== S.Initialising)) {
       await this.#releaseRings(vbd);
       // A backend that closed without asking first; one that is gone may come back.
-      if (backend === S.Closed && own === S.Connected) await switchState(store, vbd.dir, S.Closed);
+      if (backend === S.Closed) await switchStateFrom(store, vbd.dir, S.Connected, S.Closed);
     }
   }
 

@@ -34,17 +34,21 @@ export async function switchState(
   });
 }
 
-/** Writes `keys` and the state again that it has, so that the other end looks at them. Nothing when it has another by now. */
-export async function announceAgain(
+/**
+ * Writes `keys` and state `to`, also when it is the same, so that the other end looks at them. Nothing when the state is not
+ * `from` any more: the directory may have been removed and made anew.
+ */
+export async function switchStateFrom(
   store: XenstoreClient,
   dir: string,
-  state: XenbusState,
-  keys: Readonly<Record<string, string | number>>,
+  from: XenbusState,
+  to: XenbusState,
+  keys: Readonly<Record<string, string | number>> = {},
 ): Promise<void> {
   await store.transaction(async (tx) => {
-    if ((await readState(store, dir, tx)) !== state) return;
+    if ((await readState(store, dir, tx)) !== from) return;
     for (const [key, value] of Object.entries(keys)) await store.write(`${dir}/${key}`, String(value), tx);
-    await store.write(`${dir}/state`, String(state), tx);
+    await store.write(`${dir}/state`, String(to), tx);
   });
 }
 

@@ -10,6 +10,7 @@ import { BACKEND, FRONTEND, splitHost } from "./split-host.js";
 
 let host: Awaited<ReturnType<typeof splitHost>>;
 let loop: VcpuLoop;
+let blkback: Awaited<ReturnType<typeof host.startBlkback>>;
 afterEach(async () => {
   loop.stop();
   await host.stop();
@@ -63,7 +64,7 @@ async function attached(first: () => Promise<Awaited<ReturnType<typeof drives>>>
   host = await splitHost();
   loop = new VcpuLoop(host.guest.vcpu, { blocking: false, spins: 0 });
   void loop.run();
-  await host.startBlkback();
+  blkback = await host.startBlkback();
   const attaching = host.attach();
   const driver = await first();
   await attaching;
@@ -139,4 +140,33 @@ test("offline there is no way back: a frontend that starts again after the detac
   await to(1);
   await host.store.write(`${FRONTEND}/unrelated`, "1");
   expect(await waitForState(host.store, BACKEND, [2], 100)).toBe(6);
+});
+
+test("a data plane that lost its rings takes them again, also while the frontend has yet to close", async () => {
+  const driver = await attached(onePage32);
+  const states: string[] = [];
+  await host.store.watch(
+    `${BACKEND}/state`,
+    "states",
+    async () => void states.push(await host.store.read(`${BACKEND}/state`)),
+  );
+  const lost = async () => {
+    for (const queue of host.queues().splice(0)) await queue.close();
+    blkback.lost({ domid: 1, devid: 51712 }, null);
+  };
+  await lost();
+  while (host.connects() < 2 || states.at(-1) !== "4") await new Promise((resolve) => setTimeout(resolve, 1));
+  expect(states).toContain("2");
+  expect(await host.store.read(`${FRONTEND}/state`)).toBe("4");
+  await works(driver);
+  // The toolstack asks for the close; the frontend waits for its last answers.
+  await host.store.write(`${BACKEND}/state`, "5");
+  await lost();
+  while (host.connects() < 3) await new Promise((resolve) => setTimeout(resolve, 1));
+  expect(await host.store.read(`${BACKEND}/state`)).toBe("5");
+  await works(driver);
+  await to(6);
+  await backendIs(6);
+  expect(host.dom0.foreign.mapped).toBe(0);
+  expect(host.errors).toEqual([]);
 });
