@@ -56,15 +56,15 @@ test("a domain that Dom0 still has a page of is listed as dying until it lets th
   await host.destroyDomain("zombie");
 });
 
-test("a domain that shuts down is announced, stays, and can be destroyed", async () => {
+test("a domain that its watchdog ended is announced, stays to be looked at, and can be destroyed", async () => {
   const { domid } = await host.createDomain("tired");
   const guest = simulatedPlatform(host.hypervisor.pages(domid)!, 1);
   guest.introduce(host.hypervisor.dom0);
   const before = releases;
-  guest.hypercalls.shutdown(SHUTDOWN.reboot);
+  guest.hypercalls.shutdown(SHUTDOWN.watchdog);
   await until(() => releases > before);
   expect(await stateOf("tired")).toBe("shutdown");
-  expect(host.hypervisor.domain(domid)).toMatchObject({ state: "shutdown", shutdownReason: SHUTDOWN.reboot });
+  expect(host.hypervisor.domain(domid)).toMatchObject({ state: "shutdown", shutdownReason: SHUTDOWN.watchdog });
   expect(host.xenstored.isIntroduced(domid)).toBe(true);
   await host.destroyDomain("tired");
   expect(await stateOf("tired")).toBeUndefined();
