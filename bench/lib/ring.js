@@ -1,38 +1,65 @@
 // Our contestant: a guest's thread whose blkfront reads through a real ring from a backend thread of Dom0, which serves the file.
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { RpcClient } from "../../dist/dom0/thread-rpc.js";
 import { createDomainPages, DomainView, peerView } from "../../dist/xen/platform/simulated/domain-pages.js";
 import { ringDoorbell } from "../../dist/xen/platform/simulated/event-channels.js";
-
-const VCPU = 1;
-const ID = { domid: 1, devid: 51712 };
 
 /** What our blkfront and blkback agree on by themselves. */
 export const DEFAULTS = { queues: 1, pageOrder: 0, maxSegments: 32, persistent: true };
 
 /** Connects a vbd over `file`; `measure` runs a workload inside the guest for `seconds` and gives { iops, bandwidth }. */
 export async function startRing(file, options = {}) {
+  return startRings([file], options);
+}
+
+/** A guest for each file, over as many backend threads as there are cores; figures are those of all guests together. */
+export async function startRings(files, { direct = false, ...options } = {}) {
   const dom0 = createDomainPages(0, 1 << 20);
-  const own = createDomainPages(1, 256 << 20);
-  const backend = new Worker(new URL("../../dist/dom0/backend-thread.js", import.meta.url), {
-    workerData: { dom0, vcpu: VCPU, paths: { run: "/", home: "/" } },
-  });
   const view = new DomainView(dom0);
-  const rpc = new RpcClient(backend, () => ringDoorbell(view, VCPU));
-  const facts = await rpc.call("open", { id: ID, target: file, writable: false });
-  const guest = new Worker(new URL("./ring-guest.js", import.meta.url), {
-    workerData: { own, dom0: peerView(dom0), size: facts.size, options: { ...DEFAULTS, ...options } },
-  });
-  const guestRpc = new RpcClient(guest);
-  const rings = await guestRpc.call("offer");
-  await rpc.call("connect", { id: ID, rings, pages: own });
+  const backends = Array.from({ length: Math.min(files.length, availableParallelism()) }, (_, i) =>
+    startBackend(dom0, view, 1 + i),
+  );
+  const guests = [];
+  for (const [i, file] of files.entries()) {
+    const { rpc } = backends[i % backends.length];
+    guests.push({ backend: rpc, ...(await startGuest({ dom0, rpc, file, domid: i + 1, direct, options })) });
+  }
   return {
     name: "xvdkit",
-    measure: ({ rw, blockSize, depth }, seconds = 4) => guestRpc.call("measure", { rw, blockSize, depth, seconds }),
+    async measure({ rw, blockSize, depth }, seconds = 4) {
+      const figures = await Promise.all(
+        guests.map((guest) => guest.rpc.call("measure", { rw, blockSize, depth, seconds })),
+      );
+      const sum = (key) => figures.reduce((total, figure) => total + figure[key], 0);
+      return { iops: sum("iops"), bandwidth: sum("bandwidth") };
+    },
     async stop() {
-      await guest.terminate();
-      await rpc.call("close", { id: ID });
-      await backend.terminate();
+      for (const { worker, backend, id } of guests) {
+        await worker.terminate();
+        await backend.call("close", { id });
+      }
+      for (const { worker } of backends) await worker.terminate();
     },
   };
+}
+
+function startBackend(dom0, view, vcpu) {
+  const worker = new Worker(new URL("../../dist/dom0/backend-thread.js", import.meta.url), {
+    workerData: { dom0, vcpu, paths: { run: "/", home: "/" } },
+  });
+  return { worker, rpc: new RpcClient(worker, () => ringDoorbell(view, vcpu)) };
+}
+
+async function startGuest({ dom0, rpc, file, domid, direct, options }) {
+  const id = { domid, devid: 51712 };
+  const own = createDomainPages(domid, 256 << 20);
+  const facts = await rpc.call("open", { id, target: file, writable: false, discard: true, direct });
+  const worker = new Worker(new URL("./ring-guest.js", import.meta.url), {
+    workerData: { own, dom0: peerView(dom0), size: facts.size, options: { ...DEFAULTS, ...options } },
+  });
+  const guestRpc = new RpcClient(worker);
+  const rings = await guestRpc.call("offer");
+  await rpc.call("connect", { id, rings, pages: own });
+  return { id, worker, rpc: guestRpc };
 }

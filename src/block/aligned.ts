@@ -40,7 +40,12 @@ class BlockwiseIo {
     this.#block = device.blockSize;
   }
 
-  async read(offset: number, into: Uint8Array): Promise<void> {
+  read(offset: number, into: Uint8Array): Promise<void> {
+    const whole = offset % this.#block === 0 && into.length % this.#block === 0;
+    return whole ? this.#device.read(offset, into) : this.#readParts(offset, into);
+  }
+
+  async #readParts(offset: number, into: Uint8Array): Promise<void> {
     for (const part of this.#parts(offset, into.length)) {
       const target = into.subarray(part.at, part.at + part.length);
       if (part.whole) await this.#device.read(offset + part.at, target);

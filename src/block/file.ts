@@ -1,8 +1,10 @@
 /** A file or block device of the host as a device: raw bytes, holes told apart from data, locked against other processes. */
 import { DiskError } from "../errors.js";
+import { DirectAccess, type DirectOptions } from "../os/direct.js";
 import { type OpenFile, openFile } from "../os/file.js";
 import { type FileLock, lockFile } from "../os/lock.js";
 import { type BlockDevice, defineDevice, type Extent } from "./device.js";
+import { cachedBytes, DirectBytes, type FileBytes } from "./direct.js";
 import { withFileRange } from "./file-range.js";
 
 export interface FileDevice extends BlockDevice {
@@ -21,16 +23,19 @@ export interface FileDeviceOptions {
   readonly label?: string;
   /** False: plain Node only, as on systems without native calls. */
   readonly native?: boolean;
+  /** Read and write past the page cache. `UNSUPPORTED` where the file system cannot. */
+  readonly direct?: boolean | DirectOptions;
 }
 
 /** Opens and locks; throws `DENIED` naming the holder when somebody else has it. Closing gives the lock back. */
 export async function openFileDevice(path: string, options: FileDeviceOptions = {}): Promise<FileDevice> {
-  const { writable = false, forceShare = false, native = true } = options;
+  const { writable = false, forceShare = false, native = true, direct = false } = options;
   if (writable && forceShare) throw new TypeError(`Cannot open "${path}" for writing and share it by force`);
   const file = await openFile(path, { writable, native });
   try {
     const lock = forceShare ? null : lockFile(file, writable ? "write" : "read");
-    return fileDevice(file, { ...options, lock });
+    const access = direct === false ? undefined : DirectAccess.open(file, direct === true ? {} : direct);
+    return fileDevice(file, { ...options, lock, access });
   } catch (error) {
     await file.close();
     throw error;
@@ -42,11 +47,15 @@ export interface FileDeviceOfOptions extends Pick<FileDeviceOptions, "sizeOverri
   readonly lock?: FileLock | null;
   /** Default true: closing the device closes the file. */
   readonly own?: boolean;
+  /** The way past the page cache, if that is the one to take; closed with the device. */
+  readonly access?: DirectAccess | undefined;
 }
 
 /** An open file as a device, without locking it (a staged file, which nobody else can see). */
 export function fileDevice(file: OpenFile, options: FileDeviceOfOptions = {}): FileDevice {
-  const { sizeOverride, lock, own = true } = options;
+  const { sizeOverride, lock, own = true, access } = options;
+  const direct = access && new DirectBytes(file, access);
+  const bytes = direct ?? cachedBytes(file);
   let closed = false;
 
   const device = defineDevice({
@@ -55,14 +64,16 @@ export function fileDevice(file: OpenFile, options: FileDeviceOfOptions = {}): F
       return sizeOverride ?? file.size;
     },
     writable: file.writable,
-    read: (offset, into) => readPadded(file, offset, into),
-    write: (offset, data) => file.write(offset, data),
-    zero: (offset, length) => file.punchHole(offset, length),
-    discard: (offset, length) => file.punchHole(offset, length),
+    read: (offset, into) =>
+      offset + into.length <= file.size ? bytes.read(offset, into) : readPastEnd(bytes, file.size, offset, into),
+    write: (offset, data) => bytes.write(offset, data),
+    zero: (offset, length) => bytes.zero(offset, length),
+    discard: (offset, length) => bytes.discard(offset, length),
     extents: (offset, length) => fileExtents(file, offset, length),
     flush: () => (file.writable ? file.dataSync() : Promise.resolve()),
     async close() {
       closed = true;
+      await direct?.close();
       lock?.release();
       if (own) await file.close();
     },
@@ -93,13 +104,9 @@ async function resizeFile(file: OpenFile, size: number, label: string): Promise<
 }
 
 /** What lies behind the file's end, within a size that is given, reads as zeros. */
-function readPadded(file: OpenFile, offset: number, into: Uint8Array): Promise<void> {
-  return offset + into.length <= file.size ? file.read(offset, into) : readPastEnd(file, offset, into);
-}
-
-async function readPastEnd(file: OpenFile, offset: number, into: Uint8Array): Promise<void> {
-  const inside = Math.max(0, Math.min(into.length, file.size - offset));
-  if (inside > 0) await file.read(offset, into.subarray(0, inside));
+async function readPastEnd(bytes: FileBytes, size: number, offset: number, into: Uint8Array): Promise<void> {
+  const inside = Math.max(0, Math.min(into.length, size - offset));
+  if (inside > 0) await bytes.read(offset, into.subarray(0, inside));
   into.fill(0, inside);
 }
 

@@ -76,9 +76,9 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
 
   async add(id: VbdId, spec: VbdSpec): Promise<{ physicalDevice: string; path: string }> {
     const thread = this.#leastBusy();
-    const { discard = true, rawGiven = false } = spec.options ?? {};
+    const { discard = true, rawGiven = false, directIoSafe: direct = false } = spec.options ?? {};
     const format = rawGiven ? { format: "raw" } : {};
-    const params: OpenParams = { id, target: spec.target, writable: spec.writable, discard, ...format };
+    const params: OpenParams = { id, target: spec.target, writable: spec.writable, discard, direct, ...format };
     thread.vbds++;
     try {
       const facts = await this.#call<DiskFacts>(thread, "open", params);

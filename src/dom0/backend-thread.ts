@@ -5,6 +5,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
+import { ringTransfers } from "../os/io-ring.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { type OpenDisk, openDiskStack } from "../stack/disk.js";
 import { resizeFile } from "../stack/resize-disk.js";
@@ -33,6 +34,8 @@ export interface OpenParams {
   readonly discard: boolean;
   /** Default: chosen by the name. */
   readonly format?: string;
+  /** Past the page cache. */
+  readonly direct: boolean;
 }
 
 export interface ResizeParams {
@@ -66,15 +69,19 @@ const UNUSED_LOOK_MS = 10_000;
 
 const { dom0, vcpu, paths } = workerData as BackendThreadData;
 const platform = simulatedPlatform(dom0, vcpu);
-const loop = new VcpuLoop(platform.vcpu, { blocking: true, takeMessages: () => rpc.takeMessages() });
+const loop = new VcpuLoop(platform.vcpu, {
+  blocking: true,
+  takeMessages: () => rpc.takeMessages(),
+  helpers: ringTransfers,
+});
 const vbds = new Map<string, Vbd>();
 const copies = new Map<string, DiskCopy>();
 const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 
 const methods: RpcMethods = {
   async open(params: OpenParams): Promise<DiskFacts> {
-    const { id, target, writable, format } = params;
-    const disk = await openDiskStack(target, { writable, paths, ...(format ? { format } : {}) });
+    const { id, target, writable, format, direct } = params;
+    const disk = await openDiskStack(target, { writable, paths, direct, ...(format ? { format } : {}) });
     const facts = factsOf(disk.device, params);
     if (facts.size === 0) await refuseSmall(disk.device, facts);
     vbds.set(key(id), { disk, params, facts, queues: [], closing: [] });

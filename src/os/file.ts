@@ -202,8 +202,7 @@ class SystemFile implements OpenFile {
   }
 
   #directFor(offset: number, bytes: Uint8Array): DirectAccess | null {
-    if (this.#direct === undefined)
-      this.#direct = this.native && !this.isBlockDevice ? DirectAccess.open(this.fd, this.writable, this.native) : null;
+    if (this.#direct === undefined) this.#direct = DirectAccess.forBulk(this);
     return this.#direct?.suits(offset, bytes) ? this.#direct : null;
   }
 

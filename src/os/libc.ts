@@ -34,6 +34,25 @@ export interface Libc {
   linkOpenFile(fd: number, path: string): number;
   /** Bytes of a block device (ioctl BLKGETSIZE64). */
   deviceSize(fd: number): number;
+  /** What offsets, lengths and memory must be multiples of with O_DIRECT (statx STATX_DIOALIGN); null where the system does not say. */
+  directUnits(fd: number): { offset: number; memory: number } | null;
+  readonly ring: RingCalls;
+  /** Lets other threads that are ready have this core first; returns at once when there are none (sched_yield). */
+  yieldCore(): void;
+}
+
+/** io_uring(7), as far as `io-ring.ts` needs it. */
+export interface RingCalls {
+  /** A new ring's descriptor; fills `params` (struct io_uring_params). */
+  setup(entries: number, params: Uint32Array): number;
+  /** The memory that a ring shares with the kernel, for as long as the process lives; null when it cannot be had. */
+  map(fd: number, length: number, offset: number): ArrayBuffer | null;
+  /** Hands over `submit` requests, and returns how many the kernel took. Does not wait. */
+  enter(fd: number, submit: number): number;
+  /** Ends when a request has, or after `timeoutMs`; waits on a thread of the pool. */
+  wait(fd: number, timeoutMs: number): Promise<number>;
+  /** The same on this thread, until `complete` of them have. */
+  waitHere(fd: number, complete: number, timeoutMs: number): number;
 }
 
 export const FALLOC_KEEP_SIZE = 0x01;
@@ -56,6 +75,14 @@ const AT_SYMLINK_FOLLOW = 0x400;
 const FICLONE = 0x4004_9409;
 const FICLONERANGE = 0x4020_940d;
 const BLKGETSIZE64 = 0x8008_1272;
+const AT_EMPTY_PATH = 0x1000;
+const STATX_DIOALIGN = 0x2000;
+const SYS_IO_URING_SETUP = 425;
+const SYS_IO_URING_ENTER = 426;
+const IORING_ENTER_GETEVENTS = 1;
+const IORING_ENTER_EXT_ARG = 8;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED_POPULATE = 0x8001;
 
 const ARCHITECTURES = ["x64", "arm64", "riscv64", "loong64"];
 
@@ -107,6 +134,9 @@ function bind(koffi: Koffi): Libc {
     ...moving(calls, kernel),
     ...locking(calls, kernel),
     ...naming(calls, kernel),
+    directUnits: askingUnits(koffi),
+    ring: ringing(koffi, calls, kernel),
+    yieldCore: koffi.load(null).func("sched_yield", "int", []) as () => void,
   };
 }
 
@@ -125,6 +155,9 @@ function declareCalls(koffi: Koffi) {
     ioctlBytes: declare("ioctl", "int", "int", "ulong", "void *"),
     fcntl: declare("fcntl", "int", "int", "int", "void *"),
     linkat: declare("linkat", "int", "int", "str", "int", "str", "int"),
+    mmap: declare("mmap", "intptr_t", "intptr_t", "size_t", "int", "int", "int", "int64_t"),
+    ringSetup: declare("syscall", "long", "long", "uint", "void *"),
+    ringEnter: declare("syscall", "long", "long", "int", "uint", "uint", "uint", "uintptr_t", "size_t"),
   };
 }
 
@@ -211,4 +244,49 @@ function naming({ linkat, ioctlBytes }: Calls, { answer }: Kernel) {
       return result < 0 ? result : Number(size[0]);
     },
   } satisfies Partial<Libc>;
+}
+
+/** statx is younger than the rest: a C library without it has all the other calls. */
+function askingUnits(koffi: Koffi): Libc["directUnits"] {
+  const answer = new Uint32Array(64); // struct statx
+  let statx: ((...args: unknown[]) => number) | null | undefined;
+  const declare = () => {
+    try {
+      return koffi.load(null).func("statx", "int", ["int", "str", "int", "uint", "void *"]);
+    } catch {
+      return null;
+    }
+  };
+  return (fd) => {
+    statx ??= declare();
+    if (!statx || statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, answer) < 0) return null;
+    const [memory, offset] = [answer[38]!, answer[39]!];
+    return answer[0]! & STATX_DIOALIGN && offset > 0 ? { offset, memory } : null;
+  };
+}
+
+function ringing(koffi: Koffi, { mmap, ringSetup, ringEnter }: Calls, { answer, later }: Kernel): RingCalls {
+  // struct io_uring_getevents_arg (signal set, its size, time), then the struct timespec that it points to. Too long for
+  // memory that the collector moves, and never changed while a call is under way: one wait at a time, always as long.
+  const waitArg = new BigInt64Array(16);
+  const WAIT_ARG_SIZE = 24;
+  const waitFor = (timeoutMs: number) => {
+    const address = koffi.address(waitArg);
+    waitArg[2] = address + BigInt(WAIT_ARG_SIZE);
+    waitArg[3] = BigInt(Math.floor(timeoutMs / 1000));
+    waitArg[4] = BigInt(Math.round((timeoutMs % 1000) * 1e6));
+    return Number(address);
+  };
+  const flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+  return {
+    setup: (entries, params) => answer(ringSetup(SYS_IO_URING_SETUP, entries, params)),
+    map(fd, length, offset) {
+      const address = answer(mmap(0, length, PROT_READ_WRITE, MAP_SHARED_POPULATE, fd, offset));
+      return address < 0 ? null : koffi.view(BigInt(address), length);
+    },
+    enter: (fd, submit) => answer(ringEnter(SYS_IO_URING_ENTER, fd, submit, 0, 0, 0, 0)),
+    wait: (fd, timeoutMs) => later(ringEnter, SYS_IO_URING_ENTER, fd, 0, 1, flags, waitFor(timeoutMs), WAIT_ARG_SIZE),
+    waitHere: (fd, complete, timeoutMs) =>
+      answer(ringEnter(SYS_IO_URING_ENTER, fd, 0, complete, flags, waitFor(timeoutMs), WAIT_ARG_SIZE)),
+  };
 }

@@ -1,5 +1,5 @@
 /** What this process is and inherits: its pid and its environment; and whether another process lives. The only file of this layer that asks. */
-import { env, getuid, kill, pid } from "node:process";
+import process, { env, getuid, kill, pid } from "node:process";
 
 export const ownPid: number = pid;
 
@@ -21,4 +21,9 @@ export function isRunning(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EPERM";
   }
+}
+
+/** Runs when this thread ends by itself or by an error, not when it is terminated. Nothing can be awaited any more. */
+export function atThreadExit(run: () => void): void {
+  process.once("exit", run);
 }

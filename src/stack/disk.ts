@@ -21,6 +21,8 @@ export interface OpenDiskOptions {
   readonly moving?: boolean;
   /** Follow files that an image names. Raw images name none. */
   readonly allowBacking?: boolean;
+  /** Read and write past the host's page cache; image files and block devices of this host only. */
+  readonly direct?: boolean;
   /** Needed for `dom:` names. */
   readonly paths?: XvdPaths;
   /** The name of the running domain with an id, which only the daemon knows; null when there is none. */
@@ -64,6 +66,11 @@ export async function openDiskStack(text: string, options: OpenDiskOptions = {})
 type OpenBase = Pick<OpenDisk, "whole" | "format" | "file">;
 
 async function openBase({ text, base }: DiskName, options: OpenDiskOptions): Promise<OpenBase> {
+  if (options.direct && base.kind !== "file")
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot open ${JSON.stringify(text)} for direct access: it is no file of this host, allowed are image files and block devices`,
+    );
   switch (base.kind) {
     case "file":
       return (await import("./open-image.js")).openImage(base.path, options);

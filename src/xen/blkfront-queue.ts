@@ -50,6 +50,9 @@ export const PLAIN_RING: RingFeatures = {
   flush: BLKIF_OP.FLUSH_DISKCACHE,
 };
 
+/** Requests pushed together, and responses taken together, at most: the backend, and the disk behind it, work on the first while we go on. */
+const BATCH = 32;
+
 /** What is outstanding under an id. */
 interface Slot {
   request: Request | undefined;
@@ -71,6 +74,12 @@ export class BlkfrontQueue implements VcpuWork {
   #pages: RequestPagesPool | undefined;
   #features = PLAIN_RING;
   #waiting: Request[] = [];
+  /** The backend will tell of the next response. A new ring says so by itself. */
+  #asked = true;
+  /** There are responses, or were a moment ago: also those that nobody asked for, which disable the device. */
+  #told = false;
+  /** Requests that the backend does not see yet. */
+  #unpushed = 0;
   #pushScheduled = false;
   #notified = 0;
   #suppressed = 0;
@@ -93,7 +102,10 @@ export class BlkfrontQueue implements VcpuWork {
       grants.grantAccess(backend, this.#ringPages.firstFrame + i, false),
     );
     this.eventChannel = events.allocUnbound(backend);
-    events.listen(this.eventChannel, () => this.#takeResponses());
+    events.listen(this.eventChannel, () => {
+      this.#told = true;
+      this.take();
+    });
     this.#slots = Array.from({ length: this.#ring.size }, () => ({ pages: undefined, request: undefined }));
     this.#freeIds = Array.from(this.#slots.keys()).reverse();
   }
@@ -132,14 +144,27 @@ export class BlkfrontQueue implements VcpuWork {
     return this.#submit(BLKIF_OP.DISCARD, offset, length, undefined);
   }
 
-  /** Nothing to take: responses arrive through the event channel's handler. */
+  /** Takes some responses: their users ask for more, and the backend begins with that, before the next ones are taken. */
   take(): number {
-    return 0;
+    if (this.failure || (this.inFlight === 0 && !this.#told)) return 0;
+    this.#told = false;
+    let taken = 0;
+    try {
+      taken = this.#ring.takeResponses((response) => this.#complete(response), BATCH);
+    } catch (error) {
+      this.#disable(error as DiskError);
+    }
+    if (taken > 0) {
+      this.#asked = false;
+      this.#pump();
+    }
+    if (this.inFlight === 0) this.#onIdle?.();
+    return taken;
   }
 
   publish(): void {
-    if (!this.#pushScheduled) return;
-    this.#pushScheduled = false;
+    if (this.#unpushed === 0) return;
+    this.#unpushed = 0;
     if (this.failure) return; // the ring's pages may be somebody else's by now
     if (!this.#ring.push()) {
       this.#suppressed++;
@@ -150,9 +175,10 @@ export class BlkfrontQueue implements VcpuWork {
   }
 
   finalCheck(): boolean {
-    if (this.failure || this.inFlight === 0 || !this.#ring.finalCheckForResponses()) return false;
-    this.#takeResponses();
-    return true;
+    if (this.failure || (this.#asked && this.inFlight === 0)) return false;
+    this.#asked = true; // also with nothing outstanding: the next request may come while the thread sleeps
+    this.#told = this.#ring.finalCheckForResponses();
+    return this.#told;
   }
 
   /** Resolves when nothing is outstanding any more. */
@@ -174,7 +200,7 @@ export class BlkfrontQueue implements VcpuWork {
    */
   leave(reason: string): Request[] {
     this.#held = true;
-    this.#takeResponses();
+    while (this.take() > 0);
     const outstanding = this.#slots.map(({ request }) => request).filter((request) => request !== undefined);
     const unanswered = [...outstanding, ...this.#waiting].sort((a, b) => a.order - b.order);
     for (const slot of this.#slots) slot.request = undefined;
@@ -221,16 +247,25 @@ export class BlkfrontQueue implements VcpuWork {
     });
   }
 
-  /** Fills free slots. They are pushed together once the callers of this turn have all had their say. */
+  /** Fills free slots. They are pushed some at a time, the rest once the callers of this turn have all had their say. */
   #pump(): void {
     if (this.#held) return;
     let taken = 0;
     while (taken < this.#waiting.length && this.#start(this.#waiting[taken]!)) taken++;
     if (taken === 0) return;
     this.#waiting = taken === this.#waiting.length ? [] : this.#waiting.slice(taken);
+    this.#unpushed += taken;
+    if (this.#unpushed >= BATCH) this.publish();
+    else this.#publishSoon();
+  }
+
+  #publishSoon(): void {
     if (this.#pushScheduled) return;
     this.#pushScheduled = true;
-    queueMicrotask(() => this.publish());
+    queueMicrotask(() => {
+      this.#pushScheduled = false;
+      this.publish();
+    });
   }
 
   /** Puts a request into a free slot; false when there is none, or no memory for its data until others have ended. */
@@ -291,18 +326,6 @@ export class BlkfrontQueue implements VcpuWork {
       into[at + i * 2] = ref;
       into[at + i * 2 + 1] = (Math.min(SECTORS_PER_PAGE, left / SECTOR) - 1) << 8; // first_sect 0, last_sect inclusive
     }
-  }
-
-  #takeResponses(): void {
-    if (this.failure) return;
-    try {
-      do this.#ring.takeResponses((response) => this.#complete(response));
-      while (this.#ring.finalCheckForResponses());
-    } catch (error) {
-      this.#disable(error as DiskError);
-    }
-    this.#pump();
-    if (this.inFlight === 0) this.#onIdle?.();
   }
 
   #complete(response: Int32Array): void {

@@ -81,8 +81,8 @@ export class FrontRing {
     return crossed(old, this.#reqProdPvt, this.#words.load(REQ_EVENT));
   }
 
-  /** Calls `each` with a private copy of every response (valid during the call). Throws `PROTOCOL` when the backend's index is impossible. */
-  takeResponses(each: (response: Int32Array) => void): number {
+  /** Calls `each` with a private copy of each response (valid during the call), up to `most` of them. Throws `PROTOCOL` when the backend's index is impossible. */
+  takeResponses(each: (response: Int32Array) => void, most = this.size): number {
     const rspProd = this.#words.load(RSP_PROD);
     const count = (rspProd - this.#rspCons) >>> 0;
     if (count > (this.#reqProdPvt - this.#rspCons) >>> 0)
@@ -90,12 +90,13 @@ export class FrontRing {
         "PROTOCOL",
         `Cannot read the ring: the backend published ${count} responses, ${(this.#reqProdPvt - this.#rspCons) >>> 0} are outstanding`,
       );
-    for (let i = 0; i < count; i++) {
+    const taken = Math.min(count, most);
+    for (let i = 0; i < taken; i++) {
       this.#words.copyOut(FIRST_SLOT + (this.#rspCons & (this.size - 1)) * this.#slotWords, this.#response);
       this.#rspCons = (this.#rspCons + 1) >>> 0;
       each(this.#response);
     }
-    return count;
+    return taken;
   }
 
   /** Asks to be told of the next response; true when one has come meanwhile and must be taken first. */

@@ -14,6 +14,7 @@ interface AttachOptions {
   readonly kernel: "auto" | "always" | "never";
   readonly queues?: number;
   readonly ringOrder?: number;
+  readonly direct?: boolean;
   readonly json?: boolean;
 }
 
@@ -34,6 +35,7 @@ export default function define(command: Command): void {
       whole("queues", 1, 64),
     )
     .option("--ring-order <k>", "pages of each ring as a power of two, 0 to 4 (default: 0)", whole("ring order", 0, 4))
+    .option("--direct", "read and write past this host's page cache (O_DIRECT), as xl's direct-io-safe does")
     .addHelpText(
       "after",
       "\nThe device is used as dom:NAME/xvdX in every command, and by NBD clients at the socket it prints.",
@@ -48,6 +50,7 @@ export default function define(command: Command): void {
         disk: canonicalDisk(disk),
         access: options.access,
         ...(options.domain === undefined ? {} : { domain: options.domain }),
+        ...(options.direct ? { options: { directIoSafe: true } } : {}),
         ...(options.vdev === undefined ? {} : { vdev: options.vdev.replace(/^\/dev\//, "") }),
         ...ringOptions(options),
       });

@@ -13,7 +13,8 @@ A disk specification is xl's (xl-disk-configuration): [KEY=VALUE|FLAG,]... [TARG
   devtype=cdrom|disk    a cdrom is removable and read-only; an empty drive is refused
   backendtype=phy|qdisk both are served by our backend below backend/vbd; tap and standalone are refused
   no-discard            the backend offers no discard; discard, the default, for writable disks
-  untrusted, direct-io-safe   written for the drivers to see
+  direct-io-safe        past this host's page cache (O_DIRECT)
+  untrusted             written for the drivers to see
   target=REST           must be last, may have commas and blanks
 script=, backend=DOMAIN, specification=virtio and colo are refused with the reason.
 A relative target lies in the folder of the configuration file, or of this command; failing that, it is a block device in /dev.`;

@@ -10,6 +10,7 @@
  * get none of the latter, only a platform that hides them. Dom0's threads, which run the hypervisor's map operations,
  * hold everything of everybody.
  */
+import { pageMemory } from "../../../os/page-memory.js";
 import { PAGE_SIZE } from "../platform.js";
 
 /** Grant entries of version 1 in one frame. */
@@ -91,7 +92,7 @@ export interface DomainPages {
 export function createDomainPages(domid: number, memorySize: number): Required<DomainPages> {
   const pages = {
     domid,
-    memory: new SharedArrayBuffer(memorySize),
+    memory: pageMemory(memorySize), // a disk's direct reads go straight into the guest's pages
     grantTable: new SharedArrayBuffer(GRANT_FRAMES * PAGE_SIZE),
     sharedInfo: new SharedArrayBuffer(SHARED_INFO.size),
     xen: new SharedArrayBuffer(XEN_WORDS.size * 4),
