@@ -1,5 +1,5 @@
 /** What this process is and inherits: its pid and its environment; and whether another process lives. The only file of this layer that asks. */
-import process, { env, getuid, kill, pid } from "node:process";
+import thisProcess, { env, getuid, kill, pid } from "node:process";
 
 export const ownPid: number = pid;
 
@@ -25,5 +25,5 @@ export function isRunning(pid: number): boolean {
 
 /** Runs when this thread ends by itself or by an error, not when it is terminated. Nothing can be awaited any more. */
 export function atThreadExit(run: () => void): void {
-  process.once("exit", run);
+  thisProcess.once("exit", run);
 }

@@ -50,9 +50,8 @@ export default function define(command: Command): void {
         disk: canonicalDisk(disk),
         access: options.access,
         ...(options.domain === undefined ? {} : { domain: options.domain }),
-        ...(options.direct ? { options: { directIoSafe: true } } : {}),
         ...(options.vdev === undefined ? {} : { vdev: options.vdev.replace(/^\/dev\//, "") }),
-        ...ringOptions(options),
+        ...vbdOptions(options),
       });
       const hidden = device["hidden-bytes"];
       if (hidden > 0)
@@ -63,10 +62,13 @@ export default function define(command: Command): void {
     });
 }
 
-function ringOptions({ queues, ringOrder }: AttachOptions): Pick<AttachRequest, "options"> {
-  if (queues === undefined && ringOrder === undefined) return {};
-  const order = ringOrder === undefined ? {} : { ringPageOrder: ringOrder };
-  return { options: { ...(queues === undefined ? {} : { queues }), ...order } };
+function vbdOptions({ direct, queues, ringOrder }: AttachOptions): Pick<AttachRequest, "options"> {
+  const options = {
+    ...(direct ? { directIoSafe: true } : {}),
+    ...(queues === undefined ? {} : { queues }),
+    ...(ringOrder === undefined ? {} : { ringPageOrder: ringOrder }),
+  };
+  return Object.keys(options).length === 0 ? {} : { options };
 }
 
 function whole(what: string, least: number, most: number): (text: string) => number {
