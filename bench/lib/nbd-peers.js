@@ -9,7 +9,8 @@ import { setTimeout as sleep } from "node:timers/promises";
  * @typedef {object} Workload
  * @property {string} rw          as fio names it: "randread", "read" ...
  * @property {number} blockSize   bytes
- * @property {number} depth       requests in flight
+ * @property {number} depth       requests in flight, on each connection
+ * @property {number} [jobs]      connections, each of a process of its own; default 1
  */
 
 /** @typedef {{ name: string, uri: string, stop(): Promise<void> }} NbdServer */
@@ -34,9 +35,16 @@ export const NBD_PEERS = Object.keys(COMMANDS);
  * Serves a raw file by a peer until `stop()`.
  * @returns {Promise<NbdServer>}
  */
-export async function startNbdPeer(name, file, dir) {
+export function startNbdPeer(name, file, dir) {
   const socket = join(dir, `${name}.sock`);
-  const [program, ...args] = COMMANDS[name](file, socket);
+  return startNbdServer(name, COMMANDS[name](file, socket), socket);
+}
+
+/**
+ * Runs a server's command, which listens on `socket`, until `stop()`.
+ * @returns {Promise<NbdServer>}
+ */
+export async function startNbdServer(name, [program, ...args], socket) {
   const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"] });
   let stderr = "";
   child.stderr.setEncoding("utf8").on("data", (text) => {
@@ -62,7 +70,7 @@ export async function startNbdPeer(name, file, dir) {
  * @param {{ seconds?: number, dir?: string }} options  `dir`: where fio may leave its files
  * @returns {{ iops: number, bandwidth: number }} bandwidth in bytes a second
  */
-export function fioNbd(uri, { rw, blockSize, depth }, { seconds = 4, dir } = {}) {
+export function fioNbd(uri, { rw, blockSize, depth, jobs = 1 }, { seconds = 4, dir } = {}) {
   const args = [
     "--name=bench",
     "--ioengine=nbd",
@@ -70,6 +78,8 @@ export function fioNbd(uri, { rw, blockSize, depth }, { seconds = 4, dir } = {})
     `--rw=${rw}`,
     `--bs=${blockSize}`,
     `--iodepth=${depth}`,
+    `--numjobs=${jobs}`,
+    "--group_reporting",
   ];
   const output = [
     "--time_based",
