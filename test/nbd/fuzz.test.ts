@@ -1,20 +1,40 @@
 /** Mutated bytes from either side: an error or the end of that one connection, never anything for the others. */
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlockDevice } from "#src/block/device.js";
+import { openFileDevice } from "#src/block/file.js";
 import { memoryDevice } from "#src/block/memory.js";
 import { DiskError } from "#src/errors.js";
 import { connectNbd } from "#src/nbd/client.js";
 import { negotiate } from "#src/nbd/client-handshake.js";
 import { CMD, CMD_FLAG, INFO, NBD_ERRNO, OPT, REP, REPLY_TYPE } from "#src/nbd/codes.js";
-import { CLIENT_FLAGS, GREETING, INFO_BLOCK_SIZE, INFO_EXPORT, OPTION, REQUEST } from "#src/nbd/layout.js";
+import {
+  CLIENT_FLAGS,
+  EXTENDED_REQUEST,
+  GREETING,
+  INFO_BLOCK_SIZE,
+  INFO_EXPORT,
+  OPTION,
+  REQUEST,
+} from "#src/nbd/layout.js";
 import { PendingRequest, ReplyParser } from "#src/nbd/reply-parser.js";
-import { type NbdServer, serveNbd } from "#src/nbd/server.js";
+import { type Export, type NbdServer, serveNbd } from "#src/nbd/server.js";
 import { tempDir } from "../support/temp-dir.js";
 import { sparseDevice } from "./devices.js";
 import { be16, be32, RawClient, string } from "./raw-client.js";
-import { chunk, dataAt, errorOf, holeAt, optionReply, simpleReply, statusOf } from "./scripted-server.js";
+import {
+  chunk,
+  dataAt,
+  errorOf,
+  extendedChunk,
+  extendedStatusOf,
+  holeAt,
+  optionReply,
+  simpleReply,
+  statusOf,
+} from "./scripted-server.js";
 
 interface Mutation {
   readonly at: number;
@@ -47,12 +67,23 @@ function mutate(bytes: Buffer, list: readonly Mutation[]): Buffer {
 describe("a server under mutated clients", () => {
   const DISK = 1 << 20;
   const path = join(tempDir(), "s");
+  const disk = join(tempDir(), "driven.dsk");
+  let file: BlockDevice;
   let server: NbdServer;
   let witness: BlockDevice;
 
   beforeAll(async () => {
-    const exports = new Map([
-      ["victim", { device: sparseDevice(DISK), fastZero: true }],
+    const dirtyBitmap = {
+      name: "b",
+      async *runs(_offset: number, length: number) {
+        yield { length, dirty: true };
+      },
+    };
+    writeFileSync(disk, Buffer.alloc(DISK));
+    file = await openFileDevice(disk, { writable: true });
+    const exports = new Map<string, Export>([
+      ["victim", { device: sparseDevice(DISK), fastZero: true, dirtyBitmap }],
+      ["driven", { device: file, fastZero: true }], // by a thread
       ["other", { device: memoryDevice(DISK) }],
     ]);
     server = await serveNbd({ path, exports, limits: { handshakeTimeoutMs: 1000, bytesInFlight: 4 << 20 } });
@@ -61,6 +92,7 @@ describe("a server under mutated clients", () => {
   afterAll(async () => {
     await witness.close();
     await server.close();
+    await file.close();
   });
 
   const option = (code: number, ...data: Uint8Array[]) => {
@@ -72,25 +104,40 @@ describe("a server under mutated clients", () => {
       REQUEST.encode({ flags, type, cookie: Buffer.alloc(8, type), offset: BigInt(offset), length }),
       Buffer.alloc(type === CMD.WRITE ? length : 0, 0x77),
     ]);
-  const handshake = Buffer.concat([
-    CLIENT_FLAGS.encode({ flags: 3 }),
-    option(OPT.LIST),
-    option(OPT.STRUCTURED_REPLY),
-    option(OPT.LIST_META_CONTEXT, string("victim"), be32(1), string("base:")),
-    option(OPT.SET_META_CONTEXT, string("victim"), be32(1), string("base:allocation")),
-    option(OPT.INFO, string("victim"), be16(1), be16(INFO.NAME)),
-    option(OPT.GO, string("victim"), be16(1), be16(INFO.BLOCK_SIZE)),
-  ]);
-  const requests = Buffer.concat([
-    request(CMD.WRITE, 4096, 1024, CMD_FLAG.FUA),
-    request(CMD.READ, 0, 65536),
-    request(CMD.READ, 4096, 512, CMD_FLAG.DF),
-    request(CMD.BLOCK_STATUS, 0, DISK),
-    request(CMD.WRITE_ZEROES, 0, 8192, CMD_FLAG.NO_HOLE),
-    request(CMD.TRIM, 8192, 4096),
-    request(CMD.CACHE, 0, 65536),
-    request(CMD.FLUSH, 0, 0),
-  ]);
+  const extendedRequest = (type: number, offset: number, length: number, flags = 0) =>
+    Buffer.concat([
+      EXTENDED_REQUEST.encode({
+        flags,
+        type,
+        cookie: Buffer.alloc(8, type),
+        offset: BigInt(offset),
+        length: BigInt(length),
+      }),
+      Buffer.alloc((flags & CMD_FLAG.PAYLOAD_LEN) !== 0 ? length : 0, 0x77),
+    ]);
+  const handshakeFor = (name: string, headers: number) =>
+    Buffer.concat([
+      CLIENT_FLAGS.encode({ flags: 3 }),
+      option(OPT.LIST),
+      option(headers),
+      option(OPT.LIST_META_CONTEXT, string(name), be32(2), string("base:"), string("qemu:")),
+      option(OPT.SET_META_CONTEXT, string(name), be32(2), string("base:allocation"), string("qemu:dirty-bitmap:b")),
+      option(OPT.INFO, string(name), be16(1), be16(INFO.NAME)),
+      option(OPT.GO, string(name), be16(1), be16(INFO.BLOCK_SIZE)),
+    ]);
+  const requestsOf = (make: typeof request, payload: number) =>
+    Buffer.concat([
+      make(CMD.WRITE, 4096, 1024, CMD_FLAG.FUA | payload),
+      make(CMD.READ, 0, 65536),
+      make(CMD.READ, 4096, 512, CMD_FLAG.DF),
+      make(CMD.BLOCK_STATUS, 0, DISK),
+      make(CMD.WRITE_ZEROES, 0, 8192, CMD_FLAG.NO_HOLE),
+      make(CMD.TRIM, 8192, 4096),
+      make(CMD.CACHE, 0, 65536),
+      make(CMD.FLUSH, 0, 0),
+    ]);
+  const compact = requestsOf(request, 0);
+  const extended = requestsOf(extendedRequest, CMD_FLAG.PAYLOAD_LEN);
 
   async function sendAndLeave(bytes: Buffer, split: number): Promise<void> {
     const client = await RawClient.connect(path);
@@ -111,18 +158,17 @@ describe("a server under mutated clients", () => {
   }
 
   test.each([
-    ["in the handshake", handshake, requests],
-    ["in the requests", requests, Buffer.alloc(0)],
-  ])("%s", async (where, part, after) => {
+    ["in the handshake", Buffer.alloc(0), handshakeFor("victim", OPT.STRUCTURED_REPLY), compact],
+    ["in the requests", handshakeFor("victim", OPT.STRUCTURED_REPLY), compact, Buffer.alloc(0)],
+    ["in extended requests", handshakeFor("victim", OPT.EXTENDED_HEADERS), extended, Buffer.alloc(0)],
+    ["in requests to a thread", handshakeFor("driven", OPT.STRUCTURED_REPLY), compact, Buffer.alloc(0)],
+    ["in extended requests to a thread", handshakeFor("driven", OPT.EXTENDED_HEADERS), extended, Buffer.alloc(0)],
+  ])("%s", async (_where, before, part, after) => {
     const property = fc.asyncProperty(mutations, fc.integer({ min: 1, max: 4000 }), async (list, split) => {
-      const bytes = mutate(part, list);
-      await sendAndLeave(
-        where === "in the handshake" ? Buffer.concat([bytes, after]) : Buffer.concat([handshake, bytes]),
-        split,
-      );
+      await sendAndLeave(Buffer.concat([before, mutate(part, list), after]), split);
       await othersWork();
     });
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: 80 });
     expect(server.connectionCount("other")).toBe(1);
     await expect.poll(() => server.connectionCount()).toBe(1);
   });
@@ -139,17 +185,28 @@ describe("a server under mutated clients", () => {
 });
 
 describe("the client under mutated servers", () => {
-  test("replies: taken apart, or refused as PROTOCOL", () => {
-    const asked = { type: CMD.READ, offset: 4096, length: 4096, cookie: Buffer.from([0, 0, 0, 0, 0, 0, 0, 1]) };
-    const status = { ...asked, cookie: Buffer.from([0, 0, 0, 0, 0, 0, 0, 2]) };
-    const flush = { ...asked, cookie: Buffer.from([0, 0, 0, 0, 0, 0, 0, 3]) };
-    const stream = Buffer.concat([
-      simpleReply(flush, 0),
-      chunk(asked, REPLY_TYPE.OFFSET_HOLE, false, holeAt(4096, 2048)),
-      chunk(status, REPLY_TYPE.BLOCK_STATUS, true, statusOf(7, [4096, 0], [4096, 3])),
-      chunk(asked, REPLY_TYPE.ERROR_OFFSET, false, errorOf(NBD_ERRNO.EIO, "words", Buffer.alloc(8))),
-      chunk(asked, REPLY_TYPE.OFFSET_DATA, true, dataAt(6144, Buffer.alloc(2048, 1))),
-    ]);
+  const asked = { type: CMD.READ, offset: 4096, length: 4096, cookie: Buffer.from([0, 0, 0, 0, 0, 0, 0, 1]) };
+  const status = { ...asked, offset: 0, cookie: Buffer.from([0, 0, 0, 0, 0, 0, 0, 2]) };
+  const flush = { ...asked, offset: 0, cookie: Buffer.from([0, 0, 0, 0, 0, 0, 0, 3]) };
+  const structured = Buffer.concat([
+    simpleReply(flush, 0),
+    chunk(asked, REPLY_TYPE.OFFSET_HOLE, false, holeAt(4096, 2048)),
+    chunk(status, REPLY_TYPE.BLOCK_STATUS, true, statusOf(7, [4096, 0], [4096, 3])),
+    chunk(asked, REPLY_TYPE.ERROR_OFFSET, false, errorOf(NBD_ERRNO.EIO, "words", Buffer.alloc(8))),
+    chunk(asked, REPLY_TYPE.OFFSET_DATA, true, dataAt(6144, Buffer.alloc(2048, 1))),
+  ]);
+  const extended = Buffer.concat([
+    extendedChunk(flush, REPLY_TYPE.NONE, true),
+    extendedChunk(asked, REPLY_TYPE.OFFSET_HOLE, false, holeAt(4096, 2048)),
+    extendedChunk(status, REPLY_TYPE.BLOCK_STATUS_EXT, true, extendedStatusOf(7, [4096, 0], [2 ** 40, 3])),
+    extendedChunk(asked, REPLY_TYPE.ERROR_OFFSET, false, errorOf(NBD_ERRNO.EIO, "words", Buffer.alloc(8))),
+    extendedChunk(asked, REPLY_TYPE.OFFSET_DATA, true, dataAt(6144, Buffer.alloc(2048, 1))),
+  ]);
+
+  test.each([
+    ["structured", structured, false],
+    ["extended", extended, true],
+  ])("%s replies: taken apart, or refused as PROTOCOL", (_kind, stream, extendedHeaders) => {
     fc.assert(
       fc.property(mutations, fc.integer({ min: 1, max: 5000 }), (list, split) => {
         const bytes = mutate(stream, list);
@@ -163,11 +220,7 @@ describe("the client under mutated servers", () => {
           find: (high: number, low: number) => (high === 0 ? waiting.get(low) : undefined),
           done: (_request: PendingRequest, cookie: number) => void waiting.delete(cookie),
         };
-        const parser = new ReplyParser(
-          events,
-          { structuredReplies: true, extendedHeaders: false, allocationContext: 7 },
-          "x",
-        );
+        const parser = new ReplyParser(events, { structuredReplies: true, extendedHeaders, allocationContext: 7 }, "x");
         try {
           for (let at = 0; at < bytes.length; at += split) parser.receive(bytes.subarray(at, at + split));
         } catch (error) {

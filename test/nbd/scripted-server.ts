@@ -4,10 +4,13 @@ import { join } from "node:path";
 import { CMD, OPT, REP, TRANSMISSION_FLAG } from "#src/nbd/codes.js";
 import {
   BLOCK_DESCRIPTOR,
+  BLOCK_DESCRIPTOR_EXT,
   BLOCK_STATUS,
+  BLOCK_STATUS_EXT,
   CLIENT_FLAGS,
   ERROR_CHUNK,
   EXPORT_NAME_REPLY,
+  EXTENDED_REPLY,
   GREETING,
   INFO_BLOCK_SIZE,
   INFO_EXPORT,
@@ -161,6 +164,23 @@ export function chunk({ cookie }: AskedRequest, type: number, last: boolean, ...
   const data = Buffer.concat(payload);
   return Buffer.concat([STRUCTURED_REPLY.encode({ flags: last ? 1 : 0, type, cookie, length: data.length }), data]);
 }
+
+export function extendedChunk(
+  { cookie, offset }: AskedRequest,
+  type: number,
+  last: boolean,
+  ...payload: Uint8Array[]
+): Buffer {
+  const data = Buffer.concat(payload);
+  const header = { flags: last ? 1 : 0, type, cookie, offset: BigInt(offset), length: BigInt(data.length) };
+  return Buffer.concat([EXTENDED_REPLY.encode(header), data]);
+}
+
+export const extendedStatusOf = (contextId: number, ...runs: readonly (readonly [length: number, status: number])[]) =>
+  Buffer.concat([
+    BLOCK_STATUS_EXT.encode({ contextId, count: runs.length }),
+    ...runs.map(([length, status]) => BLOCK_DESCRIPTOR_EXT.encode({ length: BigInt(length), status: BigInt(status) })),
+  ]);
 
 export const dataAt = (offset: number, data: Uint8Array) =>
   Buffer.concat([OFFSET_DATA.encode({ offset: BigInt(offset) }), data]);
