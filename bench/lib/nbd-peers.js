@@ -1,6 +1,7 @@
 // The NBD servers that others wrote, each on a unix socket, and fio's nbd engine as the client that measures them.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { rmSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -59,6 +60,7 @@ export async function startNbdServer(name, [program, ...args], socket) {
     async stop() {
       child.kill("SIGTERM");
       await ended;
+      rmSync(socket, { force: true }); // not every peer removes it
     },
   };
 }
