@@ -64,6 +64,7 @@ export class Devices {
   async detach(which: string, options: { domain?: string; force?: boolean } = {}): Promise<AttachedDevice> {
     const { toolstack, describer, onChange } = this.#options;
     const { domain, devid, vbd } = this.#find(which, options.domain);
+    refuseBusy(domain, `detach ${vbd.vdev.name} from`);
     const device = await describer.device(domain, devid);
     if (device.connections > 0 && !options.force) {
       const clients = `${device.connections} client${device.connections > 1 ? "s are" : " is"} connected to its sockets in ${domain.guest.socketDir}`;
@@ -115,7 +116,7 @@ export class Devices {
   }
 
   #needAnswers(domain: Domain, verb: string): void {
-    if (domain.busy) throw new DiskError("DENIED", `Cannot ${verb} domain ${domain.name}: it is ${domain.busy}`);
+    refuseBusy(domain, verb);
     if (domain.guest.crashed) throw new DiskError("IO", `Cannot ${verb} domain ${domain.name}: it has crashed`);
     domain.needRunning(verb);
   }
@@ -162,4 +163,9 @@ export class Devices {
 /** The disk as the toolstack is told of it. */
 export function vbdSpec({ vdev, disk, access, options }: AttachedVbd) {
   return { vdev, target: disk, writable: access === "rw", ...(options ? { options } : {}) };
+}
+
+/** What is being done with the domain as a whole counts on its devices. */
+function refuseBusy({ name, busy }: Domain, verb: string): void {
+  if (busy) throw new DiskError("DENIED", `Cannot ${verb} domain ${name}: it is ${busy}`);
 }

@@ -6,7 +6,7 @@ import { openDisk } from "#src/stack/disk.js";
 import { XenstoreClient } from "#src/xen/xenstore/client.js";
 import { localTransport } from "#src/xen/xenstore/transport.js";
 
-export async function testHost(dir: string, name = "h", timeoutMs = 2000) {
+export async function testHost(dir: string, name = "h", timeoutMs = 20_000) {
   const errors: string[] = [];
   const run = join(dir, name);
   mkdirSync(run, { recursive: true });
