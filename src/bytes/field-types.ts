@@ -30,6 +30,14 @@ export const s16: FieldType<number> = {
   encode: (view, offset, value, little) => view.setInt16(offset, value, little),
 };
 
+/** Signed 32 bits, for negative error numbers. */
+export const s32: FieldType<number> = {
+  kind: "s32",
+  size: 4,
+  decode: (view, offset, little) => view.getInt32(offset, little),
+  encode: (view, offset, value, little) => view.setInt32(offset, value, little),
+};
+
 /** All 64 bits, for opaque values and flag words. */
 export const u64: FieldType<bigint> = {
   kind: "u64",

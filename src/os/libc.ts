@@ -100,6 +100,28 @@ export function libc(): Libc | null {
   return loaded;
 }
 
+/** The C library for calls that only one caller needs, declared by that caller; null where `libc()` is. */
+export function nativeLibrary(): NativeLibrary | null {
+  if (libc() === null) return null;
+  const koffi = loadKoffi();
+  const library = koffi.load(null);
+  return {
+    declare: (name, result, ...args) => library.func(name, result, args),
+    address: (bytes) => koffi.address(bytes) as bigint,
+    ...kernelOf(koffi),
+  };
+}
+
+/** A declared call; `async` runs it on a thread of the pool. */
+export type NativeCall = ((...args: unknown[]) => number | bigint) & { async: (...args: unknown[]) => void };
+
+export interface NativeLibrary extends Kernel {
+  /** In koffi's type names. */
+  declare(name: string, result: string, ...args: string[]): NativeCall;
+  /** Where the bytes lie in memory, for as long as their buffer lives. */
+  address(bytes: Uint8Array): bigint;
+}
+
 /** The negative of an errno by its name. */
 export function negative(name: keyof typeof constants.errno): number {
   return -constants.errno[name];

@@ -1,10 +1,20 @@
 /** Names in the file system: what is there. */
-import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fromErrno } from "../errors.js";
 
 export function pathExists(path: string): boolean {
   return existsSync(path);
+}
+
+/** Whether it can be opened for reading and writing now: the permissions alone do not tell, inside a container for one. */
+export function canBeOpened(path: string): boolean {
+  try {
+    closeSync(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Absolute, and without links where the file is there. */

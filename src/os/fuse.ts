@@ -1,0 +1,106 @@
+/**
+ * A FUSE file system of this process: /dev/fuse opened, and mounted through the kernel's mount descriptors (Linux 5.2), so
+ * that the mount is in no folder and in nobody's list, and is gone with the last file that is open in it.
+ */
+import { closeSync, constants, openSync } from "node:fs";
+import { DiskError, fromErrno } from "../errors.js";
+import { errnoError, type NativeCall, type NativeLibrary, nativeLibrary } from "./libc.js";
+import { ownUid } from "./this-process.js";
+
+const SYS_FSOPEN = 430; // the same number on all machines that libc() takes
+const SYS_FSCONFIG = 431;
+const SYS_FSMOUNT = 432;
+const FSOPEN_CLOEXEC = 1;
+const FSCONFIG_SET_STRING = 1;
+const FSCONFIG_CMD_CREATE = 6;
+const FSMOUNT_CLOEXEC = 1;
+const MOUNT_ATTR_NOSUID = 2;
+const MOUNT_ATTR_NODEV = 4;
+const MOUNT_ATTR_NOEXEC = 8;
+
+/** The program's end of a FUSE connection. The calls do not wait. */
+export interface FuseConnection {
+  readonly fd: number;
+  /** One request: its length, or a negative errno: -EAGAIN when none waits, -ENODEV when the file system is gone. */
+  read(into: Uint8Array): number;
+  /** One reply, whole: its length or a negative errno. */
+  write(reply: Uint8Array): number;
+  /** Idempotent. What the kernel still waits for fails. */
+  close(): void;
+}
+
+/** Opens /dev/fuse. Throws when there is none, or it may not be used. */
+export function openFuse(): FuseConnection {
+  const native = requireNative();
+  let fd: number;
+  try {
+    fd = openSync("/dev/fuse", constants.O_RDWR | constants.O_NONBLOCK);
+  } catch (error) {
+    throw fromErrno('open "/dev/fuse"', error);
+  }
+  const read = native.declare("read", "intptr_t", "int", "void *", "size_t");
+  const write = native.declare("write", "intptr_t", "int", "void *", "size_t");
+  let open = true;
+  return {
+    fd,
+    read: (into) => (open ? native.answer(read(fd, into, into.length)) : CLOSED),
+    write: (reply) => (open ? native.answer(write(fd, reply, reply.length)) : CLOSED),
+    close() {
+      if (open) closeSync(fd);
+      open = false;
+    },
+  };
+}
+
+const CLOSED = -19; // ENODEV, as from a connection whose file system has gone
+
+/**
+ * Mounts the connection's file system and runs `work` with the path of its root folder. Afterwards only files that are still
+ * open keep the mount. Everything that touches a path there waits for answers through the connection.
+ */
+export async function withFuseMounted<T>(connection: FuseConnection, work: (root: string) => Promise<T>): Promise<T> {
+  const root = mount(connection);
+  try {
+    return await work(`/proc/self/fd/${root}`);
+  } finally {
+    closeSync(root);
+  }
+}
+
+/** The descriptor of the root folder. */
+function mount(connection: FuseConnection): number {
+  const native = requireNative();
+  const calls = mountCalls(native);
+  const step = (name: string, result: number | bigint) => {
+    const answer = native.answer(result);
+    if (answer < 0) throw fromErrno("mount a FUSE file system", errnoError(answer, name));
+    return answer;
+  };
+  const context = step("fsopen", calls.fsopen(SYS_FSOPEN, "fuse", FSOPEN_CLOEXEC));
+  try {
+    const uid = String(ownUid() ?? 0);
+    const options = { source: "xvdkit", fd: String(connection.fd), rootmode: "40000", user_id: uid, group_id: "0" };
+    for (const [key, value] of Object.entries(options))
+      step(`fsconfig ${key}`, calls.set(SYS_FSCONFIG, context, FSCONFIG_SET_STRING, key, value, 0));
+    step("fsconfig", calls.set(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, null, null, 0));
+    const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    return step("fsmount", calls.fsmount(SYS_FSMOUNT, context, FSMOUNT_CLOEXEC, attributes));
+  } finally {
+    closeSync(context);
+  }
+}
+
+function mountCalls(native: NativeLibrary): Record<"fsopen" | "set" | "fsmount", NativeCall> {
+  return {
+    fsopen: native.declare("syscall", "long", "long", "str", "uint"),
+    set: native.declare("syscall", "long", "long", "int", "uint", "str", "str", "int"),
+    fsmount: native.declare("syscall", "long", "long", "int", "uint", "uint"),
+  };
+}
+
+function requireNative(): NativeLibrary {
+  const native = nativeLibrary();
+  if (!native)
+    throw new DiskError("UNSUPPORTED", "Cannot use /dev/fuse: native calls are not available on this system");
+  return native;
+}
