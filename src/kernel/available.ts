@@ -2,6 +2,7 @@
 
 import { nativeLibrary } from "../os/libc.js";
 import { canBeOpened, pathExists } from "../os/paths.js";
+import { findProgram } from "../os/programs.js";
 import { ownUid } from "../os/this-process.js";
 
 /** Null: nothing is missing. Else a clause: `this process is not root`. */
@@ -15,5 +16,6 @@ export function missingForKernelDevices(): string | null {
     if (!pathExists(path)) return `${path} is not there: it needs ${what}`;
     if (!canBeOpened(path)) return `${path} cannot be opened: this container or its security policy does not allow it`;
   }
+  if (findProgram("blockdev") === null) return "the program blockdev is not installed (Debian's package util-linux)";
   return pathExists("/sys/block") ? null : "/sys is not mounted";
 }

@@ -37,7 +37,11 @@ export class FuseFile {
       connection: connection.fd,
       onReadable: () => runner.wake(),
       onWriterClosed: options.onWriterClosed,
-      onError: options.onError,
+      onFailure: (message) => {
+        options.onError(`${name}: cannot wait for the kernel: ${message}`);
+        this.#session.end(0);
+        connection.close(); // whoever waits for an answer gets an error
+      },
     });
     let gone!: () => void;
     this.#gone = new Promise((resolve) => {

@@ -45,6 +45,8 @@ export const FUSE_INIT_FLAG = {
 
 /** Of fuse_open_out: reads and writes reach us as they are, several at a time. */
 export const FOPEN_DIRECT_IO = 1 << 0;
+/** Closing a descriptor asks us nothing: one that closes because its process dies would wait for that very process. */
+export const FOPEN_NOFLUSH = 1 << 5;
 export const FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6;
 
 /** The root folder has this number; the file inside it the next. */

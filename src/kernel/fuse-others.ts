@@ -10,6 +10,7 @@ import {
   ENTRY_OUT,
   FALLOCATE_IN,
   FOPEN_DIRECT_IO,
+  FOPEN_NOFLUSH,
   FOPEN_PARALLEL_DIRECT_WRITES,
   FUSE_FILE_NODE,
   FUSE_INIT_FLAG,
@@ -158,7 +159,8 @@ function open(body: Uint8Array, { device }: OtherContext, node: number): OtherAn
   const { flags } = OPEN_IN.decode(body);
   if (node !== FUSE_FILE_NODE) return ERRNO.ENOENT;
   if ((flags & O_ACCMODE) !== 0 && !device.writable) return ERRNO.EROFS;
-  return OPEN_OUT.encode({ handle: 0n, openFlags: FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES, backing: 0 });
+  const openFlags = FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_PARALLEL_DIRECT_WRITES;
+  return OPEN_OUT.encode({ handle: 0n, openFlags, backing: 0 });
 }
 
 function statfs({ size, device }: OtherContext): OtherAnswer {

@@ -7,17 +7,9 @@ import { DiskError, fromErrno } from "../errors.js";
 import { loopFiles, type SystemPartition, systemDisk } from "../os/block-nodes.js";
 import { addressOf, checkIoctl, type OpenDescriptor, openDescriptor } from "../os/device-control.js";
 import { errnoError } from "../os/libc.js";
+import { runProgram } from "../os/programs.js";
 import { ERRNO } from "./errno.js";
-import {
-  BLKFLSBUF,
-  BLKPG,
-  BLKPG_ARGUMENT,
-  BLKPG_OP,
-  BLKPG_PARTITION,
-  LO_FLAGS,
-  LOOP_CONFIG,
-  LOOP_IOCTL,
-} from "./loop-layout.js";
+import { BLKPG, BLKPG_ARGUMENT, BLKPG_OP, BLKPG_PARTITION, LO_FLAGS, LOOP_CONFIG, LOOP_IOCTL } from "./loop-layout.js";
 
 const O_RDONLY = 0;
 const O_RDWR = 2;
@@ -100,12 +92,13 @@ export class LoopDevice {
     });
   }
 
-  /** What its users have written so far is in the file, and on stable storage; nothing is cached any more but what is in use. */
-  flush(): Promise<void> {
-    return this.#with(O_RDONLY, async (open) => {
-      await open.sync();
-      checkIoctl(`flush ${this.path}`, "BLKFLSBUF", await open.ioctl(BLKFLSBUF, 0));
-    });
+  /**
+   * What its users have written so far is in the file, and on stable storage; nothing is cached any more but what is in use.
+   * Another process waits for it: a thread of ours that did could not end when this process is killed, which nobody would
+   * answer any more, and so the process could not, nor the kernel learn that it should give up.
+   */
+  async flush(): Promise<void> {
+    await runProgram("blockdev", ["--flushbufs", this.path]);
   }
 
   /** Makes the kernel's partitions these. Those in use stay; they are returned. */

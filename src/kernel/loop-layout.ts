@@ -14,9 +14,6 @@ export const LOOP_IOCTL = {
 
 export const LO_FLAGS = { READ_ONLY: 1, AUTOCLEAR: 4, PARTSCAN: 8, DIRECT_IO: 16 } as const;
 
-/** Of every block device: write back, and forget, what is cached of it. */
-export const BLKFLSBUF = 0x1261;
-
 export const BLKPG = 0x1269;
 export const BLKPG_OP = { ADD_PARTITION: 1, DEL_PARTITION: 2 } as const;
 

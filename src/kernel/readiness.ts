@@ -16,7 +16,8 @@ export interface ReadinessOptions {
   onReadable(): void;
   /** Somebody who had a watched file open for writing has closed it. */
   onWriterClosed(): void;
-  onError(message: string): void;
+  /** Nobody waits any more. */
+  onFailure(message: string): void;
 }
 
 export class Readiness {
@@ -35,13 +36,17 @@ export class Readiness {
       writers: this.#writers.fd,
       signal: this.#signal,
     };
-    this.#worker = new Worker(new URL("./readiness-thread.js", import.meta.url), { workerData, name: "fuse" });
+    this.#worker = new Worker(new URL("./readiness-thread.js", import.meta.url), {
+      workerData,
+      name: "fuse",
+      execArgv: [], // of a program given on the command line, for one, nothing is meant for it
+    });
     this.#worker.unref();
     this.#worker.on("message", (event: ReadinessEvent) => {
       if (event === "readable") options.onReadable();
       else options.onWriterClosed();
     });
-    this.#worker.on("error", (error) => options.onError(`waiting for the kernel failed: ${error.message}`));
+    this.#worker.on("error", (error) => options.onFailure(error.message));
     this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
   }
 

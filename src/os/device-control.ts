@@ -8,7 +8,6 @@ export interface OpenDescriptor {
   readonly fd: number;
   /** The result, or a negative errno. `argument` is a number or the bytes of a structure, which the call may change. */
   ioctl(request: number, argument: number | Uint8Array): Promise<number>;
-  sync(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -26,10 +25,6 @@ export async function openDescriptor(path: string, flags: number): Promise<OpenD
     fd: handle.fd,
     ioctl: (request, argument) =>
       native.later(typeof argument === "number" ? withNumber : withBytes, handle.fd, request, argument),
-    sync: () =>
-      handle.sync().catch((error: unknown) => {
-        throw fromErrno(`sync "${path}"`, error);
-      }),
     close: () => handle.close(),
   };
 }

@@ -59,17 +59,17 @@ const CLOSED = -19; // ENODEV, as from a connection whose file system has gone
  * open keep the mount. Everything that touches a path there waits for answers through the connection.
  */
 export async function withFuseMounted<T>(connection: FuseConnection, work: (root: string) => Promise<T>): Promise<T> {
-  const root = mount(connection);
+  const native = requireNative();
+  const root = mount(native, connection);
   try {
     return await work(`/proc/self/fd/${root}`);
   } finally {
-    closeSync(root);
+    native.close(root);
   }
 }
 
 /** The descriptor of the root folder. */
-function mount(connection: FuseConnection): number {
-  const native = requireNative();
+function mount(native: NativeLibrary, connection: FuseConnection): number {
   const calls = mountCalls(native);
   const step = (name: string, result: number | bigint) => {
     const answer = native.answer(result);
@@ -86,7 +86,7 @@ function mount(connection: FuseConnection): number {
     const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     return step("fsmount", calls.fsmount(SYS_FSMOUNT, context, FSMOUNT_CLOEXEC, attributes));
   } finally {
-    closeSync(context);
+    native.close(context);
   }
 }
 

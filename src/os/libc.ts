@@ -108,6 +108,7 @@ export function nativeLibrary(): NativeLibrary | null {
   return {
     declare: (name, result, ...args) => library.func(name, result, args),
     address: (bytes) => koffi.address(bytes) as bigint,
+    close: library.func("close", "int", ["int"]),
     ...kernelOf(koffi),
   };
 }
@@ -120,6 +121,8 @@ export interface NativeLibrary extends Kernel {
   declare(name: string, result: string, ...args: string[]): NativeCall;
   /** Where the bytes lie in memory, for as long as their buffer lives. */
   address(bytes: Uint8Array): bigint;
+  /** For descriptors that a declared call has opened: Node, which did not, complains in its worker threads. */
+  close(fd: number): void;
 }
 
 /** The negative of an errno by its name. */

@@ -30,6 +30,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   "mkfs.btrfs": "btrfs-progs",
   mkswap: "util-linux",
   blkid: "util-linux",
+  blockdev: "util-linux",
   sfdisk: "fdisk",
   sgdisk: "gdisk",
   "qemu-img": "qemu-utils",

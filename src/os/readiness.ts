@@ -1,5 +1,5 @@
 /** Waiting for descriptors that Node cannot wait for: poll(2), for a thread that has nothing else to do. */
-import { closeSync, readSync, writeSync } from "node:fs";
+import { readSync, writeSync } from "node:fs";
 import { DiskError, fromErrno } from "../errors.js";
 import { errnoError, type NativeLibrary, nativeLibrary } from "./libc.js";
 
@@ -43,7 +43,7 @@ export function raiseEvent(fd: number): void {
 }
 
 export function closeEventDescriptor(fd: number): void {
-  closeSync(fd);
+  requireNative("eventfd").close(fd);
 }
 
 /** Writers of some files, seen when they close them (inotify). */
@@ -69,7 +69,7 @@ export function watchWriters(): CloseWatch {
       const watch = native.answer(add(fd, path, IN_CLOSE_WRITE));
       if (watch < 0) throw fromErrno(`watch "${path}"`, errnoError(watch, "inotify_add_watch"));
     },
-    close: () => closeSync(fd),
+    close: () => native.close(fd),
   };
 }
 
