@@ -5,6 +5,9 @@ import type { DomainIdentity, VbdOptions } from "../xen/toolstack.js";
 import type { BackendStatistics } from "./backend-thread.js";
 import type { GuestPartition } from "./guest-disk.js";
 
+export const KERNEL_CHOICES = ["auto", "always", "never"] as const;
+export type KernelChoice = (typeof KERNEL_CHOICES)[number];
+
 export interface AttachRequest {
   /** An absolute path or another DISK that the daemon can open. */
   readonly disk: string;
@@ -13,6 +16,8 @@ export interface AttachRequest {
   /** Default: the first free letter. */
   readonly vdev?: string;
   readonly access?: "rw" | "ro";
+  /** Whether Domain-0's disk becomes a block device of this machine's kernel: `always` fails where it cannot. Default never. */
+  readonly kernel?: KernelChoice;
   /** What an xl disk specification says beyond that. */
   readonly options?: VbdOptions;
 }

@@ -8,6 +8,7 @@ import { DiskError } from "../errors.js";
 import { openFile } from "../os/file.js";
 import { readJsonFile, removeJsonFile, writeJsonFile } from "../os/json-file.js";
 import { lockFile } from "../os/lock.js";
+import { pathExists } from "../os/paths.js";
 import { restrictSocketFile } from "../os/socket-file.js";
 import { ensurePrivateDir, removeTree } from "../os/trees.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
@@ -16,7 +17,7 @@ import { answer } from "./api.js";
 import type { Dom0Record, Dom0Status } from "./api-types.js";
 import { describeFound } from "./found.js";
 import { Host } from "./host.js";
-import { controlSocket, recordFile, xenstoreSocket } from "./places.js";
+import { controlSocket, kernelRecordFile, recordFile, runId, xenstoreSocket } from "./places.js";
 
 export interface DaemonOptions {
   readonly paths: XvdPaths;
@@ -55,6 +56,7 @@ async function run(options: DaemonOptions, release: () => Promise<void>): Promis
   const found = readJsonFile(recordFile(paths)) as Dom0Record | null;
   removeTree(`${paths.run}/domains`); // sockets that a killed daemon left
   removeTree(controlSocket(paths));
+  await removeKernelLeftovers(options);
   const record = () => writeRecord(options, host);
   const host: Host = await Host.start({
     paths,
@@ -107,6 +109,18 @@ async function status(options: DaemonOptions, host: Host, found: Dom0Record | nu
     domains: await host.domains(),
     found,
   };
+}
+
+/** Kernel devices of a daemon before this one. What cannot be removed must not keep this one from starting. */
+async function removeKernelLeftovers({ paths, log }: DaemonOptions): Promise<void> {
+  if (!pathExists("/sys/block")) return;
+  const { removeLeftovers } = await import("../kernel/leftovers.js");
+  try {
+    const told = await removeLeftovers(runId(paths), kernelRecordFile(paths));
+    if (told.length > 0) log(`kernel devices of an earlier run: ${told.join(", ")}`);
+  } catch (error) {
+    log((error as Error).message);
+  }
 }
 
 /** A full disk must not end a daemon that serves others: it is told, and the next start knows less. */

@@ -50,7 +50,7 @@ export class DomainDescriber {
       partitions: info?.partitions ?? [],
       socket: info?.socket ?? null,
       connections: info?.connections ?? 0,
-      "kernel-device": null,
+      "kernel-device": info?.kernelDevice ?? null,
       ring: this.#pool.rings(id),
       statistics,
       "frontend-rings": info?.rings ?? [],

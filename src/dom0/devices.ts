@@ -1,5 +1,6 @@
 /** The devices of a host's domains: what is attached where, and by which rules. */
 import { DiskError } from "../errors.js";
+import type { XvdPaths } from "../os/xvd-paths.js";
 import type { Blkback } from "../xen/blkback.js";
 import { collides, firstFree, parseVdev } from "../xen/blkif/vdev.js";
 import type { Toolstack } from "../xen/toolstack.js";
@@ -8,8 +9,10 @@ import type { BackendPool } from "./backend-pool.js";
 import type { DomainDescriber } from "./describe.js";
 import type { AttachedVbd, Domain, Domains } from "./domains.js";
 import { resizeVbd } from "./live-resize.js";
+import { kernelRecordFile, runId } from "./places.js";
 
 export interface DevicesOptions {
+  readonly paths: XvdPaths;
   readonly domains: Domains;
   readonly toolstack: Toolstack;
   readonly pool: BackendPool;
@@ -18,6 +21,7 @@ export interface DevicesOptions {
   /** What a guest may take to look at what it was told. */
   readonly timeoutMs: number;
   onChange(): void;
+  onError(message: string): void;
 }
 
 export class Devices {
@@ -31,9 +35,28 @@ export class Devices {
     const { domains, describer, onChange } = this.#options;
     const domain = domains.find(request.domain ?? "0", `attach ${request.disk} to`);
     this.#needAnswers(domain, `attach ${request.disk} to`);
+    const { kernel = "never" } = request;
+    if (kernel === "always" && domain.domid !== 0)
+      throw new DiskError(
+        "UNSUPPORTED",
+        `Cannot attach ${request.disk} to ${domain.name} as a kernel device: this machine's kernel is Domain-0's, allowed --kernel auto and never`,
+      );
     const number = await this.connect(domain, request);
+    if (domain.domid === 0 && kernel !== "never") await this.#openKernel(domain, number, kernel);
     onChange();
     return describer.device(domain, number);
+  }
+
+  /** What cannot be is told; with `always` the attach is taken back and fails. */
+  async #openKernel(domain: Domain, devid: number, kernel: "auto" | "always"): Promise<void> {
+    const { paths, onError } = this.#options;
+    try {
+      await domain.guest.openKernel({ devid, owner: runId(paths), recordFile: kernelRecordFile(paths) });
+    } catch (error) {
+      if (kernel === "auto") return onError((error as Error).message);
+      await this.detach(String(devid), { domain: String(domain.domid), force: true });
+      throw error;
+    }
   }
 
   /** Returns the device's number. */
@@ -75,6 +98,7 @@ export class Devices {
     }
     const force = options.force === true || domain.guest.crashed; // a crashed guest cannot be asked
     if (!force) this.#needAnswers(domain, `detach ${vbd.vdev.name} from`);
+    if (domain.domid === 0) await domain.guest.closeKernel(devid, force);
     await toolstack.detach({ domid: domain.domid, devid }, `${vbd.vdev.name} from ${domain.name}`, { force });
     domain.vbds.delete(devid);
     onChange();
@@ -98,6 +122,7 @@ export class Devices {
   /** Takes all devices of a guest that does not run any more. */
   async takeAll(domain: Domain): Promise<void> {
     for (const [devid, vbd] of domain.vbds) {
+      if (domain.domid === 0) await domain.guest.closeKernel(devid, true).catch(() => {}); // its disk goes, whatever it says
       await this.#options.toolstack.detach({ domid: domain.domid, devid }, vbd.vdev.name, { force: true });
       domain.vbds.delete(devid);
     }

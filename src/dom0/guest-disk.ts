@@ -4,6 +4,7 @@
  * and when the disk has another size.
  */
 import type { BlockDevice } from "../block/device.js";
+import type { KernelDevice, KernelDeviceOptions } from "../kernel/kernel-device.js";
 import { type NbdServer, serveNbd } from "../nbd/server.js";
 import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
 import type { FrontRingState } from "../xen/blkfront-queue.js";
@@ -17,6 +18,8 @@ export interface GuestDiskInfo {
   readonly partitions: readonly GuestPartition[];
   /** Clients that are connected now, over all sockets of the disk. */
   readonly connections: number;
+  /** The node of the kernel's device. */
+  readonly kernelDevice: string | null;
   /** Of its driver. */
   readonly rings: readonly FrontRingState[];
 }
@@ -48,6 +51,7 @@ export class GuestDisk {
   #nodes = new Map<number, OpenNode>();
   #rescan: Promise<void> = Promise.resolve();
   #closed = false;
+  #kernel: KernelDevice | undefined;
   /** Told after each connection's end. */
   onConnectionClosed: () => void = () => {};
 
@@ -73,6 +77,26 @@ export class GuestDisk {
     await this.#scan();
   }
 
+  /** Makes it a block device of this machine's kernel as well, with the same partitions. */
+  async openKernel(options: Pick<KernelDeviceOptions, "owner" | "nodes" | "runner">): Promise<void> {
+    const { KernelDevice } = await import("../kernel/kernel-device.js");
+    await this.#rescan;
+    this.#kernel = await KernelDevice.open({
+      ...options,
+      device: this.#device,
+      name: this.#name,
+      partitions: this.#places(),
+      onWriterClosed: () => void this.rescan(),
+      onError: this.#log,
+    });
+  }
+
+  /** Throws `DENIED` while programs use it, unless `force`. */
+  async closeKernel(force: boolean): Promise<void> {
+    await this.#kernel?.close({ force });
+    this.#kernel = undefined;
+  }
+
   /** The partition table is read again. Resolves when the sockets are those of its partitions. */
   rescan(): Promise<void> {
     this.#rescan = this.#rescan
@@ -92,6 +116,7 @@ export class GuestDisk {
         (sum, node) => sum + node.server.connectionCount(),
         this.#whole?.connectionCount() ?? 0,
       ),
+      kernelDevice: this.#kernel?.path ?? null,
       rings: this.#rings(),
     };
   }
@@ -107,6 +132,7 @@ export class GuestDisk {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#rescan;
+    await this.closeKernel(true);
     for (const node of this.#nodes.values()) await node.server.close();
     await this.#whole?.close();
   }
@@ -134,6 +160,17 @@ export class GuestDisk {
       this.#nodes.set(number, { partition, server });
     }
     this.#nodes = new Map([...this.#nodes].sort(([a], [b]) => a - b));
+    await this.#followWithKernel();
+  }
+
+  async #followWithKernel(): Promise<void> {
+    if (!this.#kernel) return;
+    if (this.#kernel.size !== this.#device.size) await this.#kernel.resize(this.#device.size);
+    await this.#kernel.setPartitions(this.#places());
+  }
+
+  #places() {
+    return [...this.#nodes.values()].map(({ partition: { number, offset, size } }) => ({ number, offset, size }));
   }
 
   #serve(name: string, device: BlockDevice): Promise<NbdServer> {
@@ -141,10 +178,16 @@ export class GuestDisk {
       path: `${this.#dir}/${name}`,
       exports: new Map([["", { device }]]),
       onConnectionClosed: ({ wrote }) => {
-        if (wrote) void this.rescan();
+        if (wrote) void this.#written();
         this.onConnectionClosed();
       },
     });
+  }
+
+  /** A client has written: what the kernel keeps of the disk may be old. */
+  async #written(): Promise<void> {
+    await this.#kernel?.flush().catch((error: Error) => this.#log(`${this.#name}: ${error.message}`));
+    await this.rescan();
   }
 
   #describePartition(partition: Partition): GuestPartition {

@@ -4,6 +4,8 @@
  * The toolstack asks it through the store (control/shutdown); what only the hypervisor could do to it are messages.
  */
 import { parentPort, workerData } from "node:worker_threads";
+import { DiskError } from "../errors.js";
+import type { DeviceNodes } from "../kernel/device-nodes.js";
 import { Blkfront } from "../xen/blkfront.js";
 import type { OutstandingCall } from "../xen/blkfront-io.js";
 import { domainPath } from "../xen/blkif/keys.js";
@@ -42,6 +44,15 @@ export interface OutstandingCalls {
   readonly calls: readonly OutstandingCall[];
 }
 
+/** A disk that is to be a block device of this machine's kernel. */
+export interface KernelRequest {
+  readonly devid: number;
+  /** See `KernelDeviceOptions`. */
+  readonly owner: string;
+  /** Where its nodes are written down. */
+  readonly recordFile: string;
+}
+
 /** Where a moved domain's disk is served now, and how its outstanding calls ended there. */
 export interface MovedDisk {
   readonly devid: number;
@@ -63,6 +74,7 @@ const platform = simulatedPlatform(data.own, data.vcpu);
 platform.introduce(data.dom0);
 const loop = new VcpuLoop(platform.vcpu, { blocking: false });
 const disks = new Map<number, GuestDisk>();
+let kernelNodes: DeviceNodes | undefined;
 const store = new XenstoreClient(
   ringTransport({ words: ownXenstorePage(data.own), events: platform.events, port: data.storePort }),
 );
@@ -94,6 +106,8 @@ new RpcServer(parentPort!, {
     await blkfront.start();
     if (platform.domid !== 0) await followShutdowns();
   },
+  openKernel: (request: KernelRequest) => openKernel(request),
+  closeKernel: ({ devid, force }: { devid: number; force: boolean }) => disks.get(devid)?.closeKernel(force),
   describe: ({ devid }: { devid: number }): GuestDiskInfo | null => disks.get(devid)?.describe() ?? null,
   restoredStatuses: ({ devid }: { devid: number }) => blkfront.restoredStatuses(devid),
   pause,
@@ -103,6 +117,14 @@ new RpcServer(parentPort!, {
 });
 
 void loop.run();
+
+async function openKernel({ devid, owner, recordFile }: KernelRequest): Promise<void> {
+  const { DeviceNodes } = await import("../kernel/device-nodes.js");
+  kernelNodes ??= new DeviceNodes(recordFile);
+  const disk = disks.get(devid);
+  if (!disk) throw new DiskError("NOT_FOUND", `Cannot make a kernel device: there is no disk ${devid}`);
+  await disk.openKernel({ owner, nodes: kernelNodes, runner: loop });
+}
 
 function report(message: string): void {
   tell({ event: "log", message });

@@ -3,7 +3,7 @@ import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import { type DomainPages, peerView } from "../xen/platform/simulated/domain-pages.js";
 import type { GuestDiskInfo } from "./guest-disk.js";
-import type { GuestEvent, GuestThreadData, MovedDisk, OutstandingCalls } from "./guest-thread.js";
+import type { GuestEvent, GuestThreadData, KernelRequest, MovedDisk, OutstandingCalls } from "./guest-thread.js";
 import { RpcClient } from "./thread-rpc.js";
 import { within } from "./within.js";
 
@@ -102,6 +102,16 @@ export class Guest {
     const info = await within(ANSWER_MS, this.#rpc.call<GuestDiskInfo | null>("describe", { devid }), known);
     this.#known.set(devid, info);
     return info;
+  }
+
+  /** Of Domain-0: the disk becomes a block device of this machine's kernel, too. */
+  async openKernel(request: KernelRequest): Promise<void> {
+    await this.#rpc.call("openKernel", request);
+  }
+
+  /** Throws `DENIED` while programs use it, unless `force`. Not an error when there is none. */
+  async closeKernel(devid: number, force: boolean): Promise<void> {
+    if (!this.#crashed) await this.#rpc.call("closeKernel", { devid, force });
   }
 
   /** After the hypervisor paused the domain: resolves when its thread stands still; false when it does not in time. */

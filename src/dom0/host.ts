@@ -105,7 +105,17 @@ export class Host {
     const domains = this.#domains;
     this.#describer = new DomainDescriber(toolstack, pool);
     const blkback = this.#blkback;
-    this.#devices = new Devices({ domains, toolstack, pool, blkback, describer: this.#describer, timeoutMs, onChange });
+    this.#devices = new Devices({
+      paths,
+      domains,
+      toolstack,
+      pool,
+      blkback,
+      describer: this.#describer,
+      timeoutMs,
+      onChange,
+      onError,
+    });
     const devices = this.#devices;
     this.lifecycle = new Lifecycle({ store, toolstack, pool, domains, devices, timeoutMs, onError, onChange });
     const { lifecycle } = this;

@@ -16,6 +16,11 @@ export function recordFile(paths: XvdPaths): string {
   return `${paths.home}/dom0-${runId(paths)}.json`;
 }
 
+/** The nodes of kernel devices that the running daemon has made; like the record. */
+export function kernelRecordFile(paths: XvdPaths): string {
+  return `${paths.home}/kernel-${runId(paths)}.json`;
+}
+
 /** What the daemon had to say. */
 export function logFile(paths: XvdPaths): string {
   return `${paths.home}/dom0-${runId(paths)}.log`;
@@ -39,6 +44,7 @@ export function domainSockets(paths: XvdPaths, domain: string): string {
   );
 }
 
-function runId({ run }: XvdPaths): string {
+/** Tells the daemon of this XVD_RUN from others. */
+export function runId({ run }: XvdPaths): string {
   return crc32(Buffer.from(run)).toString(16).padStart(8, "0");
 }

@@ -3,15 +3,17 @@ import { DiskError } from "../errors.js";
 import { BACKEND_OFFERS } from "../xen/blkif/features.js";
 import type { VbdOptions } from "../xen/toolstack.js";
 import { MAX_MEMORY, MAX_VCPUS } from "../xen/xl/config.js";
-import type {
-  ArrivalPlan,
-  AttachRequest,
-  CreateDomainRequest,
-  DomainConfig,
-  MigrateRequest,
-  ResizeRequest,
-  RestoreRequest,
-  SaveRequest,
+import {
+  type ArrivalPlan,
+  type AttachRequest,
+  type CreateDomainRequest,
+  type DomainConfig,
+  KERNEL_CHOICES,
+  type KernelChoice,
+  type MigrateRequest,
+  type ResizeRequest,
+  type RestoreRequest,
+  type SaveRequest,
 } from "./api-types.js";
 
 export type Body = Readonly<Record<string, unknown>>;
@@ -32,8 +34,15 @@ export function attachRequest(body: Body): AttachRequest {
     access,
     ...optional(body, "domain", text),
     ...optional(body, "vdev", text),
+    ...optional(body, "kernel", kernelChoice),
     ...optional(body, "options", vbdOptions),
   };
+}
+
+function kernelChoice(body: Body, key: string): KernelChoice {
+  const value = body[key];
+  if (!KERNEL_CHOICES.some((choice) => choice === value)) throw wrong(key, value, KERNEL_CHOICES.join(", "));
+  return value as KernelChoice;
 }
 
 export function createDomainRequest(body: Body): CreateDomainRequest {

@@ -70,6 +70,10 @@ export class FuseFile {
   }
 
   /** Bytes. */
+  get size(): number {
+    return this.#session.size;
+  }
+
   set size(size: number) {
     this.#session.size = size;
   }

@@ -109,9 +109,15 @@ export class KernelDevice {
     });
   }
 
+  /** Bytes, as far as the kernel was told. */
+  get size(): number {
+    return this.#file.size;
+  }
+
   /** The device has another size now. */
   resize(size: number): Promise<void> {
     return inTurn(async () => {
+      if (this.#closed) return;
       this.#file.size = size;
       await this.#loop.refreshSize();
     });
@@ -119,7 +125,9 @@ export class KernelDevice {
 
   /** What the kernel keeps in its cache is written, and forgotten where it is not in use: the disk may have changed below. */
   flush(): Promise<void> {
-    return inTurn(() => this.#loop.flush());
+    return inTurn(async () => {
+      if (!this.#closed) await this.#loop.flush();
+    });
   }
 
   /** Who uses it now, as clauses. */

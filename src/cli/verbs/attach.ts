@@ -1,6 +1,6 @@
 /** `xvd attach`: a disk becomes /dev/xvdX of a domain; success means that both ends of the driver are Connected. */
 import { type Command, Option } from "commander";
-import type { AttachRequest } from "../../dom0/api-types.js";
+import type { AttachedDevice, AttachRequest } from "../../dom0/api-types.js";
 import { DiskError } from "../../errors.js";
 import { canonicalPath, pathExists } from "../../os/paths.js";
 import { parseDiskName } from "../../stack/disk-name.js";
@@ -27,7 +27,8 @@ export default function define(command: Command): void {
     .addOption(
       new Option("--kernel <when>", "a block device in this host's kernel")
         .choices(["auto", "always", "never"])
-        .default("auto"),
+        .default("auto")
+        .env("XVD_KERNEL"),
     )
     .option(
       "--queues <n>",
@@ -41,14 +42,10 @@ export default function define(command: Command): void {
       "\nThe device is used as dom:NAME/xvdX in every command, and by NBD clients at the socket it prints.",
     )
     .action(async (disk: string, options: AttachOptions) => {
-      if (options.kernel === "always")
-        throw new DiskError(
-          "UNSUPPORTED",
-          `Cannot attach ${disk}: this version makes no kernel block devices, allowed --kernel auto and never`,
-        );
       const device = await dom0Client({ autostart: true }).attach({
         disk: canonicalDisk(disk),
         access: options.access,
+        kernel: options.kernel,
         ...(options.domain === undefined ? {} : { domain: options.domain }),
         ...(options.vdev === undefined ? {} : { vdev: options.vdev.replace(/^\/dev\//, "") }),
         ...vbdOptions(options),
@@ -58,8 +55,17 @@ export default function define(command: Command): void {
         remark(
           `xvd attach: the last ${hidden === 1 ? "byte" : `${hidden} bytes`} of ${disk} does not fill a sector: the guest does not see it`,
         );
-      printResult(options.json, device, () => [...deviceLines(device), `socket ${device.socket}`]);
+      printResult(options.json, device, () => [
+        ...deviceLines(device),
+        `socket ${device.socket}`,
+        ...kernelLine(device),
+      ]);
     });
+}
+
+/** Not where the kernel's device was not wanted, or could not be had: the sockets are all there is then. */
+function kernelLine({ "kernel-device": kernel, device }: AttachedDevice): string[] {
+  return kernel === null ? [] : [`kernel ${kernel}${kernel === device ? "" : ` for ${device}`}`];
 }
 
 function vbdOptions({ direct, queues, ringOrder }: AttachOptions): Pick<AttachRequest, "options"> {
