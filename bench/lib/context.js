@@ -32,7 +32,13 @@ export function makeContext(name) {
   };
   const dir = folder(tmpdir());
   const xvd = fileURLToPath(new URL("../../bin/xvd.js", import.meta.url));
-  const env = { ...process.env, XVD_HOME: join(dir, "home"), XVD_RUN: join(dir, "run"), NO_COLOR: "1", XVD_KERNEL: "never" };
+  const env = {
+    ...process.env,
+    XVD_HOME: join(dir, "home"),
+    XVD_RUN: join(dir, "run"),
+    NO_COLOR: "1",
+    XVD_KERNEL: "never",
+  };
   const say = (text) => process.stderr.write(`${name}: ${text}\n`);
   return {
     rounds: ROUNDS,

@@ -252,7 +252,7 @@ describe("domains", () => {
     [["attach", "nothere.dsk"], 1, /nothere\.dsk.*no such file/],
     [["attach", "shared.dsk", "--vdev", "floppy"], 2, /virtual device/],
     [["attach", "shared.dsk", "--access", "maybe"], 2, /rw, ro/],
-    [["attach", "shared.dsk", "--kernel", "always"], 1, /kernel block devices/],
+    [["attach", "shared.dsk", "--kernel", "sometimes"], 2, /auto, always, never/],
     [["detach", "xvdz"], 1, /no such device/],
     [["list", "--domain", "nobody"], 1, /no such domain/],
   ] as const)("%j ends with %i", async (args, code, message) => {
