@@ -253,6 +253,7 @@ describe("domains", () => {
     [["attach", "shared.dsk", "--vdev", "floppy"], 2, /virtual device/],
     [["attach", "shared.dsk", "--access", "maybe"], 2, /rw, ro/],
     [["attach", "shared.dsk", "--kernel", "sometimes"], 2, /auto, always, never/],
+    [["attach", "shared.dsk", "--domain", "db1", "--kernel", "always"], 1, /kernel is Domain-0/],
     [["detach", "xvdz"], 1, /no such device/],
     [["list", "--domain", "nobody"], 1, /no such domain/],
   ] as const)("%j ends with %i", async (args, code, message) => {

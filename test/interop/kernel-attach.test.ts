@@ -1,0 +1,68 @@
+/** `xvd attach --kernel always`: a file system on /dev/xvdX1, through the ring, over a repartitioning and a killed daemon. */
+import { existsSync, mkdirSync } from "node:fs";
+import { afterEach, describe, expect, test } from "vitest";
+import { xvdWorld } from "../support/xvd.js";
+import { kernelTakesDevices, loopsOf, output, run } from "./kernel-support.js";
+
+interface Attached {
+  "kernel-device": string;
+  statistics: Record<string, number>;
+}
+
+/** Letters that no other test, and no machine, has. */
+const VDEV = "xvdkq";
+const NODE = `/dev/${VDEV}`;
+
+describe.skipIf(!kernelTakesDevices("mkfs.ext4", "e2fsck", "sfdisk", "mount"))("attached for the kernel, too", () => {
+  const world = xvdWorld();
+  const attach = () => world.json<Attached>("attach", "a.dsk", "--kernel", "always", "--vdev", VDEV);
+  const point = world.path("mnt");
+
+  afterEach(async () => {
+    await run("umount", ["-l", point]).catch(() => {});
+    await world.run(["detach", VDEV, "--force"]);
+  });
+
+  test("mounted, refused, detached; killed, and cleaned up by the next start", async () => {
+    mkdirSync(point);
+    await world.xvd("create", "a.dsk", "128M");
+    await world.xvd("part", "init", "a.dsk", "gpt");
+    await world.xvd("part", "add", "a.dsk", "--size", "64M");
+    expect((await attach())["kernel-device"]).toBe(NODE);
+    await run("mkfs.ext4", ["-q", `${NODE}1`]);
+    await run("mount", [`${NODE}1`, point]);
+    await run("cp", ["/etc/passwd", `${point}/kept`]);
+    expect(await world.run(["detach", VDEV])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`cannot detach ${NODE}: it is in use, ${NODE}1 is mounted on ${point}`),
+    });
+    await run("sh", ["-c", `echo ,16M | sfdisk -q --no-reread --no-tell-kernel --append ${NODE}`]);
+    await expect.poll(() => existsSync(`${NODE}2`)).toBe(true);
+    await run("sync", ["-f", point]);
+
+    const { pid } = await world.json<{ pid: number }>("dom0", "status");
+    process.kill(pid, "SIGKILL");
+    await expect
+      .poll(() =>
+        run("dd", [`if=${NODE}`, "of=/dev/null", "count=1", "iflag=direct"]).then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(false);
+    await run("umount", ["-l", point]);
+    expect(loopsOf(VDEV)).toHaveLength(1);
+    await world.xvd("dom0", "start");
+    expect([existsSync(NODE), existsSync(`${NODE}1`), existsSync(`${NODE}2`)]).toEqual([false, false, false]);
+    await expect.poll(() => loopsOf(VDEV)).toEqual([]);
+
+    await attach();
+    await run("mount", [`${NODE}1`, point]);
+    expect(await output("cmp", "/etc/passwd", `${point}/kept`)).toBe("");
+    await run("umount", [point]);
+    await run("e2fsck", ["-fn", `${NODE}1`]);
+    await world.xvd("detach", VDEV);
+    expect(existsSync(NODE)).toBe(false);
+    await expect.poll(() => loopsOf(VDEV)).toEqual([]);
+  });
+});
