@@ -37,6 +37,8 @@ export interface FuseSessionOptions {
 
 /** Requests taken in one call of `take`: others in the same thread must have their turn. */
 const BATCH = 64;
+/** About a microsecond each. */
+const LOOKS = 30;
 /** Bytes of data of the requests that are being served; beyond it the kernel keeps its queue to itself. */
 const MAX_BYTES_IN_FLIGHT = 16 << 20;
 /** Longer data to write is not copied: the buffer that it came in is kept until the device has it. */
@@ -70,6 +72,9 @@ export class FuseSession {
   #receive = this.#buffers.takeReceive();
   #bytesInFlight = 0;
   #ended = false;
+  /** Something was taken since the last time that nothing came for a while. */
+  #warm = false;
+  #arming: ReturnType<typeof setImmediate> | undefined;
   #size: number;
   /** Requests being served. */
   inFlight = 0;
@@ -107,8 +112,25 @@ export class FuseSession {
   /** Asks to be woken, then looks a last time: true when something came meanwhile. */
   finalCheck(): boolean {
     if (this.#ended || this.#full) return false; // a request that ends makes room, and wakes
-    this.#options.arm();
+    if (this.inFlight > 0) this.#armSoon();
+    else if (this.#lookAgain()) return true;
+    else this.#options.arm();
     return this.#takeOne();
+  }
+
+  /** A program that waits for each answer asks again within microseconds; to be woken takes longer than to look. */
+  #lookAgain(): boolean {
+    for (let look = 0; look < LOOKS && this.#warm; look++) if (this.#takeOne()) return true;
+    this.#warm = false;
+    return false;
+  }
+
+  /** What is in flight will end, most often before this thread gets to sleep: nobody needs to be asked for so short a time. */
+  #armSoon(): void {
+    this.#arming ??= setImmediate(() => {
+      this.#arming = undefined;
+      if (!this.#ended && !this.#full) this.#options.arm();
+    });
   }
 
   /** No request is answered any more. */
@@ -126,6 +148,7 @@ export class FuseSession {
     while (!this.#ended && !this.#full) {
       const length = this.#channel.read(this.#receive.bytes);
       if (length >= 0) {
+        this.#warm = true;
         this.#serve(length);
         return true;
       }
