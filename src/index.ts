@@ -73,6 +73,43 @@ export type { Filesystem } from "./filesystems/filesystem.js";
 export { identifyFilesystem, newFilesystemId } from "./filesystems/identify.js";
 export { type MakeOptions, makeFilesystem } from "./filesystems/make.js";
 
+// Volume groups: look for them, plan a change, look at it, write it; a volume as a device.
+
+export { type OpenVolumeOptions, openVolume } from "./lvm/activate.js";
+export {
+  type Allocation as ExtentAllocation,
+  type AllocationRequest,
+  allocateExtents,
+  type PeRange,
+} from "./lvm/allocate.js";
+export { type CreateVolumeRequest, planCreateVolume } from "./lvm/changes/create-volume.js";
+export { diffGroups } from "./lvm/changes/diff.js";
+export {
+  type CreateGroupRequest,
+  type NewMember,
+  planCreateGroup,
+  planExtendGroup,
+  planReduceGroup,
+  planRenameGroup,
+  planResizePv,
+} from "./lvm/changes/group.js";
+export { type GroupPlan, requireChangeable } from "./lvm/changes/plan.js";
+export { planResizeVolume, type ResizeVolumeRequest } from "./lvm/changes/resize-volume.js";
+export {
+  type ChangeVolumeRequest,
+  planChangeVolume,
+  planRemoveVolume,
+  planRenameVolume,
+} from "./lvm/changes/volume.js";
+export { checkGroup, unknownParts } from "./lvm/check-group.js";
+export { type CommitStep, type GroupWrite, planCommit, runCommit } from "./lvm/commit.js";
+export { type PvPlan, type PvRequest, planPv, writePv } from "./lvm/create-pv.js";
+export { newId as newLvmId } from "./lvm/id.js";
+export type { LogicalVolume, PhysicalVolume, Segment, VolumeGroup } from "./lvm/metadata.js";
+export { printBackup, printGroup } from "./lvm/print-group.js";
+export { readGroupText } from "./lvm/read-group.js";
+export { type Candidate, type FoundGroup, type FoundPv, findGroup, type Scan, scanDevices } from "./lvm/scan.js";
+
 // Network block devices.
 
 export { connectNbd, type NbdClientOptions } from "./nbd/client.js";

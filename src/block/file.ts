@@ -18,6 +18,8 @@ export interface FileDeviceOptions {
   readonly writable?: boolean;
   /** Read without a lock, also what somebody else writes. Not with `writable`. */
   readonly forceShare?: boolean;
+  /** Only a part of the file is used: share it with users of other parts. */
+  readonly part?: boolean;
   /** Bytes to show instead of the file's own size; what lies behind the file's end reads as zeros. */
   readonly sizeOverride?: number;
   readonly label?: string;
@@ -33,7 +35,8 @@ export async function openFileDevice(path: string, options: FileDeviceOptions = 
   if (writable && forceShare) throw new TypeError(`Cannot open "${path}" for writing and share it by force`);
   const file = await openFile(path, { writable, native });
   try {
-    const lock = forceShare ? null : lockFile(file, writable ? "write" : "read");
+    const mode = writable ? "write" : "read";
+    const lock = forceShare ? null : lockFile(file, options.part ? `part-${mode}` : mode);
     const access = direct === false ? undefined : DirectAccess.open(file, direct === true ? {} : direct);
     return fileDevice(file, { ...options, lock, access });
   } catch (error) {

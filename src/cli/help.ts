@@ -37,7 +37,7 @@ function sections(): string {
   const parts = Object.keys(SECTIONS).map(
     (title) => `\n${title}:\n${verbLines((name) => Object.hasOwn(SECTIONS[title]!, name))}`,
   );
-  return `${parts.join("\n")}\n\nA DISK is guest.dsk, guest.dsk#p2 (a partition), dom:web1/xvda (an attached device) or an nbd:// URI.\n'xvd COMMAND --help' tells more.`;
+  return `${parts.join("\n")}\n\nA DISK is guest.dsk, guest.dsk#p2 (a partition), guest.dsk#vg0/root or lvm:vg0/root (a volume), dom:web1/xvda (an attached device) or an nbd:// URI.\n'xvd COMMAND --help' tells more.`;
 }
 
 function verbLines(wanted: (name: string) => boolean): string {

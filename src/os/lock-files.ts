@@ -9,10 +9,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fromErrno } from "../errors.js";
 import { commandOf, type Holder } from "./holder.js";
-import type { FileLock, LockMode } from "./lock.js";
+import type { FileLock } from "./lock.js";
+import { exclude, type LockMode } from "./lock-modes.js";
 import { isRunning, ownPid } from "./this-process.js";
 
-const SIGN = /^(?<key>[0-9a-z-]+)\.(?<pid>\d+)\.\d+\.(?<mode>read|write)$/i;
+const SIGN = /^(?<key>[0-9a-z-]+)\.(?<pid>\d+)\.\d+\.(?<mode>(?:part-)?(?:read|write))$/i;
 
 /** The lock, or who is in the way. `directory`: the common folder, by default in the system's one for temporary files. */
 export function lockByFile(
@@ -59,8 +60,7 @@ function findOther(directory: string, key: string, mode: LockMode, own: string):
     if (!sign || name === own) continue;
     const pid = Number(sign.pid);
     if (!isAlive(pid, join(directory, name))) removeSign(join(directory, name));
-    else if (sign.key === key && (mode === "write" || sign.mode === "write"))
-      holder ??= { pid, command: commandOf(pid) };
+    else if (sign.key === key && exclude(mode, sign.mode as LockMode)) holder ??= { pid, command: commandOf(pid) };
   }
   return holder;
 }

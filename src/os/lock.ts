@@ -11,10 +11,10 @@ import { DiskError } from "../errors.js";
 import { findHolder, type Holder } from "./holder.js";
 import { errnoError, F_RDLCK, F_UNLCK, F_WRLCK, type Libc } from "./libc.js";
 import { lockByFile } from "./lock-files.js";
+import { BYTES, type LockMode, PERMISSION_BASE, RESIZE, UNSHARED_BASE } from "./lock-modes.js";
 import type { OpenFile } from "./open-file.js";
 
-/** A writer excludes everybody; readers share. */
-export type LockMode = "read" | "write";
+export type { LockMode } from "./lock-modes.js";
 
 export interface LockOptions {
   /** What the lock is for, in the error's text; default `open "PATH"` or `open "PATH" for writing`. */
@@ -28,24 +28,12 @@ export interface FileLock {
   release(): void;
 }
 
-const PERMISSION_BASE = 100;
-const UNSHARED_BASE = 200;
-const CONSISTENT_READ = 0;
-const WRITE = 1;
-const WRITE_UNCHANGED = 2;
-const RESIZE = 3;
-
 /** What a process may take to give its locks back at its end. */
 const ENDING_MS = 20;
 
-const BYTES: Record<LockMode, { uses: readonly number[]; keeps: readonly number[] }> = {
-  read: { uses: [CONSISTENT_READ], keeps: [WRITE, RESIZE] },
-  write: { uses: [CONSISTENT_READ, WRITE, RESIZE], keeps: [CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE] },
-};
-
 /** Locks an open file or throws `DENIED`, naming who holds it. */
 export function lockFile(file: OpenFile, mode: LockMode, options: LockOptions = {}): FileLock {
-  const purpose = options.purpose ?? `open "${file.path}"${mode === "write" ? " for writing" : ""}`;
+  const purpose = options.purpose ?? `open "${file.path}"${mode.endsWith("write") ? " for writing" : ""}`;
   let conflict = file.native ? lockBytes(file.native, file.fd, mode) : "unsupported";
   let holder: Holder | null = null;
   if (typeof conflict === "number") {
@@ -90,7 +78,7 @@ function unlockBytes(file: OpenFile): void {
 
 function inUse(purpose: string, path: string, mode: LockMode, holder: Holder | null): DiskError {
   const who = holder ? `${holder.command} (pid ${holder.pid})` : "another process";
-  const allowed = mode === "read" ? ", allowed with --force-share" : "";
+  const allowed = mode.endsWith("read") ? ", allowed with --force-share" : "";
   return new DiskError("DENIED", `Cannot ${purpose}: it is in use by ${who}${allowed}`, {
     details: { path, locked: true, pid: holder?.pid ?? null, command: holder?.command ?? null },
   });

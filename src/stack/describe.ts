@@ -15,20 +15,32 @@ export interface DiskContents {
   readonly partitions: readonly DescribedPartition[];
   /** On the whole disk; looked for only when there is no partition table. */
   readonly filesystem: Filesystem | null;
+  /** Logical volumes of the groups that have a physical volume here. */
+  readonly volumes: readonly DescribedVolume[];
   /** What is damaged or unusual, a sentence each. */
   readonly problems: readonly string[];
+}
+
+export interface DescribedVolume {
+  /** `vg0/root`, as it stands behind the disk's name. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** linear, striped, raid1, thin … */
+  readonly type: string;
+  readonly uuid: string;
+  /** Some of its group's physical volumes are not on this disk. */
+  readonly partial: boolean;
 }
 
 export async function describeDisk(device: BlockDevice): Promise<DiskContents> {
   const problems: string[] = [];
   const table = await tolerant(() => readPartitionTable(device), problems);
-  if (!table)
-    return {
-      table: null,
-      partitions: [],
-      filesystem: await tolerant(() => identifyFilesystem(device), problems),
-      problems,
-    };
+  if (!table) {
+    const filesystem = await tolerant(() => identifyFilesystem(device), problems);
+    const volumes = filesystem?.type === LVM ? await describeVolumes([device], problems) : [];
+    return { table: null, partitions: [], filesystem, volumes, problems };
+  }
   problems.push(...table.problems.map(({ message }) => message));
   const partitions: DescribedPartition[] = [];
   for (const { number, offset, size, type, uuid, name, kind, bootable } of table.partitions) {
@@ -36,7 +48,36 @@ export async function describeDisk(device: BlockDevice): Promise<DiskContents> {
     const filesystem = kind === "extended" ? null : await tolerant(find, problems);
     partitions.push({ number, offset, size, type, uuid, name, kind, bootable, filesystem });
   }
-  return { table, partitions, filesystem: null, problems };
+  const members = partitions.filter(({ filesystem }) => filesystem?.type === LVM);
+  const devices = members.map(({ number }) => openPartition(device, table, number));
+  const volumes = devices.length > 0 ? await describeVolumes(devices, problems) : [];
+  return { table, partitions, filesystem: null, volumes, problems };
+}
+
+const LVM = "LVM2_member";
+
+async function describeVolumes(devices: readonly BlockDevice[], problems: string[]): Promise<DescribedVolume[]> {
+  const [{ scanDevices }, { GroupFacts }, { volumeSize }, { shownType }] = await Promise.all([
+    import("../lvm/scan.js"),
+    import("../lvm/report/volume-facts.js"),
+    import("../lvm/metadata.js"),
+    import("../lvm/report/volume-fields.js"),
+  ]);
+  const scan = await scanDevices(devices.map((device) => ({ name: device.label, device })));
+  problems.push(...scan.warnings.map((warning) => warning.replace(/^WARNING: /, "").replace(/\.$/, "")));
+  return scan.groups.flatMap((found) => {
+    const facts = new GroupFacts(found);
+    const partial = [...found.members.values()].includes(null);
+    return found.group.logicalVolumes
+      .filter((volume) => facts.isShown(volume))
+      .map((volume) => ({
+        name: `${found.group.name}/${volume.name}`,
+        size: volumeSize(found.group, volume),
+        type: volume.segments[0] ? shownType(volume.segments[0]) : "linear",
+        uuid: volume.id,
+        partial,
+      }));
+  });
 }
 
 /** Damage of one thing must not hide the others. */

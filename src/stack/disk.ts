@@ -17,6 +17,8 @@ export interface OpenDiskOptions {
   readonly format?: string;
   /** Read although somebody else writes. */
   readonly forceShare?: boolean;
+  /** Only some part of the disk is used: share it with users of other parts, not with those of all of it. */
+  readonly shared?: boolean;
   /** Open for writing although a partition's move was cut: to finish it. */
   readonly moving?: boolean;
   /** Follow files that an image names. Raw images name none. */
@@ -53,10 +55,11 @@ export async function openDisk(text: string, options: OpenDiskOptions = {}): Pro
 /** As `openDisk`, but tells the layers too. */
 export async function openDiskStack(text: string, options: OpenDiskOptions = {}): Promise<OpenDisk> {
   const name = parseDiskName(text, mayBeDisk);
-  const whole = await openBase(name, options);
+  const isVolume = name.part?.kind === "volume";
+  const whole = await openBase(name, isVolume ? { ...options, shared: true } : options);
   if (!name.part) return { ...whole, name, device: whole.whole, offset: 0, sectorSize: null };
   try {
-    return { ...whole, name, ...(await openPart(name, whole.whole)) };
+    return { ...whole, name, ...(await openPart(name, whole.whole, options)) };
   } catch (error) {
     await whole.whole.close();
     throw error;
@@ -78,8 +81,14 @@ async function openBase({ text, base }: DiskName, options: OpenDiskOptions): Pro
       return network(base.uri, options);
     case "domain":
       return openAttached(text, base, options);
-    case "volume":
-      throw notYet(text, "logical volumes");
+    case "volume": {
+      const { openRegisteredVolume } = await import("./lvm/open-volume.js");
+      return {
+        whole: await openRegisteredVolume(openDiskStack, text.replace(/#p\d+$/, ""), base, options),
+        format: "raw",
+        file: null,
+      };
+    }
     case "backup":
       throw notYet(text, "disks within backups");
   }
@@ -146,11 +155,15 @@ export function deviceSocket(paths: XvdPaths, domain: string, vdev: string): str
 async function openPart(
   { text, part }: DiskName,
   whole: BlockDevice,
+  options: OpenDiskOptions,
 ): Promise<Pick<OpenDisk, "device" | "offset" | "sectorSize">> {
-  if (part?.kind !== "partition") throw notYet(text, "logical volumes");
+  if (part?.kind === "volume") {
+    const { openVolumeOn } = await import("./lvm/open-volume.js");
+    return { device: await openVolumeOn(text, part, whole, options), offset: null, sectorSize: null };
+  }
   const { readPartitionTable, findPartition, openPartition } = await import("../partitions/table.js");
   const table = await readPartitionTable(whole);
-  if (!table)
+  if (!table || !part)
     throw new DiskError("NOT_FOUND", `Cannot open ${JSON.stringify(text)}: ${whole.label} has no partition table`);
   const device = openPartition(whole, table, part.number);
   const { offset } = findPartition(table, part.number);
@@ -170,6 +183,6 @@ function owning(part: BlockDevice, whole: BlockDevice): BlockDevice {
 function notYet(text: string, what: string): DiskError {
   return new DiskError(
     "UNSUPPORTED",
-    `Cannot open ${JSON.stringify(text)}: ${what} are not supported by this version, allowed files, FILE#pN, nbd: URIs and dom:DOMAIN/xvdX`,
+    `Cannot open ${JSON.stringify(text)}: ${what} are not supported by this version, allowed files, FILE#pN, FILE#VG/LV, lvm:VG/LV, nbd: URIs and dom:DOMAIN/xvdX`,
   );
 }

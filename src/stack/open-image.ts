@@ -7,11 +7,16 @@ export async function openImage(
   path: string,
   options: OpenDiskOptions,
 ): Promise<Pick<OpenDisk, "whole" | "format" | "file">> {
-  const { writable = false, forceShare = false, direct = false } = options;
+  const { writable = false, forceShare = false, shared = false, direct = false } = options;
   if (writable && !options.moving)
     (await import("./cut-move.js")).refuseCutMove(path, `open ${JSON.stringify(path)} for writing`);
   const { format, unsure } = chooseFormat(path, options.format);
-  const file = await openFileDevice(path, { writable, forceShare: forceShare && !writable, direct });
+  const file = await openFileDevice(path, {
+    writable,
+    forceShare: forceShare && !writable,
+    part: shared,
+    direct,
+  });
   try {
     if (unsure && !file.file.isBlockDevice) {
       const head = new Uint8Array(Math.min(HEAD_SIZE, file.size));

@@ -59,14 +59,15 @@ describe("files", () => {
     const cases: [string, string, RegExp][] = [
       [`${path}#p7`, "NOT_FOUND", /partition 7 .*allowed 1/],
       [`${blank}#p1`, "NOT_FOUND", /has no partition table/],
-      [`${path}#vg0/root`, "UNSUPPORTED", /logical volumes are not supported by this version/],
-      ["lvm:vg0/root", "UNSUPPORTED", /logical volumes/],
+      [`${path}#vg0/root`, "NOT_FOUND", /Volume group "vg0" not found/],
+      ["lvm:vg0/root", "NOT_FOUND", /no devices are registered/],
       ["backup:r@latest/x", "UNSUPPORTED", /backups/],
       [join(dir, "nothing.dsk"), "NOT_FOUND", /no such file/],
       [dir, "IO", /directory/],
     ];
+    const paths = { home: join(dir, "no-home"), run: join(dir, "no-run") };
     for (const [name, code, message] of cases)
-      await expect(openDisk(name, { writable: true }), name).rejects.toMatchObject({
+      await expect(openDisk(name, { writable: true, paths }), name).rejects.toMatchObject({
         code,
         message: expect.stringMatching(message),
       });

@@ -29,7 +29,7 @@ async function run(text: string, disk: OpenDisk, flags: Flags): Promise<void> {
 function infoDocument(
   text: string,
   { device, format, file, whole }: OpenDisk,
-  { table, partitions, filesystem, problems }: DiskContents,
+  { table, partitions, filesystem, volumes, problems }: DiskContents,
 ) {
   return {
     filename: text,
@@ -47,6 +47,7 @@ function infoDocument(
         }
       : {}),
     ...(filesystem ? { filesystem: filesystemDocument(filesystem) } : {}),
+    ...(volumes.length > 0 ? { volumes } : {}),
     ...(problems.length > 0 ? { problems } : {}),
   };
 }
@@ -69,6 +70,7 @@ function infoLines(text: string, { device, format, file, whole }: OpenDisk, cont
           ...partitionLines(contents),
         ]
       : []),
+    ...volumeLines(contents),
     ...problems.map((problem) => `problem: ${problem}`),
   ];
 }
@@ -82,6 +84,17 @@ function partitionLines({ partitions }: DiskContents): string[] {
     filesystem ? filesystemText(filesystem) : "",
   ]);
   return columns(rows, [1]);
+}
+
+function volumeLines({ volumes }: DiskContents): string[] {
+  if (volumes.length === 0) return [];
+  const rows = volumes.map(({ name, size, type, partial }) => [
+    `  ${name}`,
+    formatSize(size),
+    type,
+    partial ? "partial: other disks belong to it" : "",
+  ]);
+  return ["logical volumes:", ...columns(rows, [1])];
 }
 
 function filesystemText({ type, label, uuid, size, used }: Filesystem): string {

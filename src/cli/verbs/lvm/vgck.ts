@@ -1,0 +1,63 @@
+/** `xvd vgck`: what is wrong with groups and their metadata areas. */
+import type { Command } from "commander";
+import { checkGroup, unknownParts } from "../../../lvm/check-group.js";
+import { Exit } from "../../exit.js";
+import { printJson, printLines } from "../../print.js";
+import {
+  addChanging,
+  type CommonFlags,
+  changeOptions,
+  chosenDevices,
+  lvmContext,
+  parseGroupName,
+  printChange,
+} from "./options.js";
+
+interface Flags extends CommonFlags {
+  readonly updatemetadata?: boolean;
+}
+
+export default function define(command: Command): void {
+  addChanging(command.argument("[vgs...]", "groups; default: all"))
+    .option("--updatemetadata", "write the metadata anew: mends areas that are older or damaged")
+    .action((names: string[], flags: Flags) => (flags.updatemetadata ? update(names, flags) : check(names, flags)));
+}
+
+async function check(names: readonly string[], flags: Flags): Promise<void> {
+  const { openSession } = await import("../../../stack/lvm/open-session.js");
+  const { findGroup } = await import("../../../lvm/scan.js");
+  const context = lvmContext("vgck");
+  const session = await openSession(chosenDevices(context, flags), { paths: context.paths });
+  try {
+    const { scan } = session;
+    const groups = names.length > 0 ? names.map((name) => findGroup(scan, parseGroupName(name))) : scan.groups;
+    const found = groups.map(({ group }) => ({
+      vg: group.name,
+      problems: [...checkGroup(group), ...unknownParts(group)],
+    }));
+    const problems = [
+      ...scan.warnings,
+      ...found.flatMap(({ vg, problems: own }) => own.map((problem) => `WARNING: VG ${vg}: ${problem}.`)),
+    ];
+    if (flags.json) printJson({ problems });
+    else for (const problem of problems) context.warn(problem);
+    if (problems.length > 0) throw new Exit(1);
+    if (!flags.json && !flags.quiet) printLines([]);
+  } finally {
+    await session.close();
+  }
+}
+
+async function update(names: readonly string[], flags: Flags): Promise<void> {
+  const { changeGroup } = await import("../../../stack/lvm/change.js");
+  const context = lvmContext("vgck");
+  const results = [];
+  for (const name of names)
+    results.push(
+      await changeGroup(context, parseGroupName(name), changeOptions(context, flags), ({ group }) => ({
+        group,
+        steps: [`Volume group "${name}" metadata updated`],
+      })),
+    );
+  printChange(flags, { steps: results.flatMap(({ steps }) => steps), diff: results.flatMap(({ diff }) => diff) });
+}

@@ -1,0 +1,37 @@
+/** `xvd vgextend`: physical volumes come into a group. */
+import type { Command } from "commander";
+import { planExtendGroup } from "../../../lvm/changes/group.js";
+import { addChanging, changeOptions, countForce, lvmContext, parseGroupName, printChange } from "./options.js";
+import { addPvOptions, initOptions, type PvFlags } from "./pvcreate.js";
+
+export default function define(command: Command): void {
+  const force = countForce(command);
+  addPvOptions(
+    addChanging(
+      command.argument("<vg>", "the group").argument("<disks...>", "physical volumes, or disks that become some"),
+    ),
+  ).action(async (name: string, disks: string[], flags: PvFlags) => {
+    const { changeGroup } = await import("../../../stack/lvm/change.js");
+    const { ORPHANS } = await import("../../../stack/lvm/locks.js");
+    const { registerPvs } = await import("../../../stack/lvm/pvs.js");
+    const { bringIn } = await import("./members.js");
+    const context = lvmContext("vgextend");
+    const options = changeOptions(context, flags, disks);
+    const group = parseGroupName(name);
+    const result = await changeGroup(
+      context,
+      group,
+      options,
+      async (found, session) => {
+        const added = await bringIn(context, session, group, disks, initOptions(flags, force()), (members) =>
+          planExtendGroup(found.group, members),
+        );
+        const plan = planExtendGroup(found.group, added.members);
+        if (!options.dryRun) registerPvs(context, added.pvs);
+        return { ...plan, added: added.pvs, steps: [...added.steps, ...plan.steps] };
+      },
+      [ORPHANS],
+    );
+    printChange(flags, result);
+  });
+}

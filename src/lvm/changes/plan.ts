@@ -1,0 +1,39 @@
+/** What every change of a group is: the group as it shall be, and what was done, in LVM2's words where scripts read them. */
+import { DiskError } from "../../errors.js";
+import { checkGroup, unknownParts } from "../check-group.js";
+import { isMarkedMissing, type VolumeGroup } from "../metadata.js";
+
+export interface GroupPlan {
+  readonly group: VolumeGroup;
+  readonly steps: readonly string[];
+}
+
+/** Throws when a group must not be changed: damaged, exported, of another host, or with parts that nobody here knows. */
+export function requireChangeable(group: VolumeGroup): void {
+  const { name } = group;
+  const refuse = (why: string, code: "DENIED" | "CORRUPT" | "UNSUPPORTED" = "DENIED"): never => {
+    throw new DiskError(code, `Cannot change volume group ${name}: ${why}`, { details: { group: name } });
+  };
+  if (group.status.includes("EXPORTED")) refuse("it is exported");
+  if (!group.status.includes("WRITE")) refuse("it is read-only");
+  if (group.systemId !== "") refuse(`it belongs to the system ${JSON.stringify(group.systemId)}`);
+  if (group.lockType !== "" && group.lockType !== "none") refuse(`it is shared by ${group.lockType}`, "UNSUPPORTED");
+  const gone = group.physicalVolumes.filter(isMarkedMissing);
+  if (gone.length > 0) refuse(`while PVs are missing (${gone.map(({ id }) => id).join(" ")})`);
+  const [unknown] = unknownParts(group);
+  if (unknown) refuse(unknown, "UNSUPPORTED");
+  const [problem] = checkGroup(group);
+  if (problem) refuse(`it is damaged: ${problem}`, "CORRUPT");
+}
+
+/** Bytes as LVM2 writes them in messages: `4.00 MiB`. */
+export function messageSize(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let unit = 1;
+  while (unit < units.length - 1 && bytes >= 1024 ** (unit + 1)) unit++;
+  return `${(bytes / 1024 ** unit).toFixed(2)} ${units[unit]}`;
+}
+
+export function usage(message: string): DiskError {
+  return new DiskError("UNSUPPORTED", message, { details: { usage: true } });
+}

@@ -1,0 +1,145 @@
+/** Volumes renamed, removed, and their properties changed. Pure. */
+import { DiskError } from "../../errors.js";
+import type { ConfigValue, Entry } from "../config/tree.js";
+import {
+  type AllocationPolicy,
+  type Area,
+  findVolume,
+  isVisible,
+  type LogicalVolume,
+  type Segment,
+  type VolumeGroup,
+} from "../metadata.js";
+import { checkVolumeName } from "../names.js";
+import { VOLUME_KEYS } from "../segments/types.js";
+import { refuseTaken } from "./create-volume.js";
+import { volumesAbove, volumeTree } from "./dependents.js";
+import { type GroupPlan, usage } from "./plan.js";
+
+/** The parts of a volume keep its name before theirs: `root_rimage_0`. */
+export function planRenameVolume(group: VolumeGroup, from: string, to: string): GroupPlan {
+  const volume = findVolume(group, from);
+  checkVolumeName(group.name, to);
+  if (from === to) throw usage("Old and new logical volume names must differ");
+  refuseTaken(group, to);
+  refuseHidden(group, volume, "rename");
+  const names = new Map([[from, to]]);
+  for (const { name } of group.logicalVolumes)
+    if (name.startsWith(`${from}_`) && !isVisibleName(group, name)) names.set(name, `${to}${name.slice(from.length)}`);
+  for (const name of names.values())
+    if (group.logicalVolumes.some((other) => other.name === name)) refuseTaken(group, name);
+  const logicalVolumes = group.logicalVolumes.map((other) => ({
+    ...other,
+    name: names.get(other.name) ?? other.name,
+    segments: other.segments.map((segment) => renameIn(segment, names)),
+  }));
+  return {
+    group: { ...group, logicalVolumes },
+    steps: [`Renamed "${from}" to "${to}" in volume group "${group.name}"`],
+  };
+}
+
+function isVisibleName(group: VolumeGroup, name: string): boolean {
+  return isVisible(findVolume(group, name));
+}
+
+function renameIn(segment: Segment, names: ReadonlyMap<string, string>): Segment {
+  const area = (old: Area): Area => (old.kind === "lv" ? { ...old, lv: names.get(old.lv) ?? old.lv } : old);
+  const value = (key: string, old: ConfigValue) =>
+    typeof old === "string" && VOLUME_KEYS.has(key) ? (names.get(old) ?? old) : old;
+  const field = (entry: Entry): Entry =>
+    entry.kind === "assign"
+      ? { ...entry, value: value(entry.key, entry.value) }
+      : { ...entry, entries: entry.entries.map(field) };
+  return {
+    ...segment,
+    areas: segment.areas.map(area),
+    metadataAreas: segment.metadataAreas.map(area),
+    fields: segment.fields.map(field),
+  };
+}
+
+/** Types that stand by themselves: the pools and origins of others are not among them. */
+const REMOVABLE = /^(striped|error|zero|mirror|raid\w*)$/;
+
+/** Removes a volume with its parts. Throws `DENIED` for one that others need. */
+export function planRemoveVolume(
+  group: VolumeGroup,
+  name: string,
+): GroupPlan & { readonly removed: readonly string[] } {
+  const volume = findVolume(group, name);
+  refuseHidden(group, volume, "remove");
+  const type = volume.segments.find((segment) => !REMOVABLE.test(segment.type))?.type;
+  if (type !== undefined)
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot remove logical volume ${group.name}/${name}: it is of type ${type}, which this version only shows`,
+      {
+        details: { segmentType: type },
+      },
+    );
+  const users = volumesAbove(group, name);
+  if (users.length > 0)
+    throw new DiskError(
+      "DENIED",
+      `Cannot remove logical volume ${group.name}/${name}: ${users.map((user) => user.name).join(" ")} need it`,
+    );
+  const removed = volumeTree(group, name);
+  const logicalVolumes = group.logicalVolumes.filter((other) => !removed.includes(other.name));
+  return { removed, group: { ...group, logicalVolumes }, steps: [`Logical volume "${name}" successfully removed.`] };
+}
+
+export interface ChangeVolumeRequest {
+  readonly permission?: "r" | "rw";
+  readonly addTags?: readonly string[];
+  readonly deleteTags?: readonly string[];
+  readonly allocation?: AllocationPolicy;
+  readonly autoactivation?: boolean;
+  readonly skipActivation?: boolean;
+}
+
+export function planChangeVolume(group: VolumeGroup, name: string, request: ChangeVolumeRequest): GroupPlan {
+  const volume = findVolume(group, name);
+  const { permission, addTags = [], deleteTags = [], allocation, autoactivation, skipActivation } = request;
+  const writable = volume.status.includes("WRITE");
+  if (permission !== undefined && writable === (permission === "rw"))
+    throw new DiskError(
+      "DENIED",
+      `Logical volume ${group.name}/${name} is already ${writable ? "writable" : "read-only"}.`,
+    );
+  if (permission !== undefined) refuseHidden(group, volume, "change permission of");
+  const tags = [...new Set([...volume.tags.filter((tag) => !deleteTags.includes(tag)), ...addTags])];
+  const changed: LogicalVolume = {
+    ...volume,
+    tags,
+    allocation: allocation ?? volume.allocation,
+    status: permission === undefined ? volume.status : withName(volume.status, "WRITE", permission === "rw", "READ"),
+    flags: setFlag(
+      setFlag(volume.flags, "ACTIVATION_SKIP", skipActivation),
+      "NOAUTOACTIVATE",
+      autoactivation === undefined ? undefined : !autoactivation,
+    ),
+  };
+  const logicalVolumes = group.logicalVolumes.map((other) => (other === volume ? changed : other));
+  return { group: { ...group, logicalVolumes }, steps: [`Logical volume ${group.name}/${name} changed.`] };
+}
+
+/** The list with or without a name, which is put behind another one. */
+function withName(names: readonly string[], name: string, present: boolean, behind: string): readonly string[] {
+  const others = names.filter((other) => other !== name);
+  return present ? others.toSpliced(others.indexOf(behind) + 1, 0, name) : others;
+}
+
+function setFlag(flags: readonly string[], flag: string, on: boolean | undefined): readonly string[] {
+  if (on === undefined || flags.includes(flag) === on) return flags;
+  return on ? [...flags, flag] : flags.filter((other) => other !== flag);
+}
+
+function refuseHidden(group: VolumeGroup, volume: LogicalVolume, verb: string): void {
+  const users = volumesAbove(group, volume.name);
+  if (isVisible(volume) || users.length === 0) return;
+  throw new DiskError(
+    "DENIED",
+    `Cannot ${verb} internal logical volume ${group.name}/${volume.name}: it is a part of ${users.map(({ name }) => name).join(" ")}`,
+  );
+}

@@ -1,0 +1,209 @@
+/**
+ * A change of a volume group, from the lock to the backup:
+ *
+ *   lock the group -> look at the devices -> plan (pure) -> lock volumes that lose extents -> archive the old text -> write -> backup
+ *
+ * The archive is durable before the first byte is written: `vgcfgrestore --last` takes the change back.
+ */
+import { DiskError } from "../../errors.js";
+import { diffGroups } from "../../lvm/changes/diff.js";
+import { requireChangeable } from "../../lvm/changes/plan.js";
+import { checkGroup } from "../../lvm/check-group.js";
+import { planCommit, runCommit } from "../../lvm/commit.js";
+import type { Random } from "../../lvm/id.js";
+import type { TextHeader, VolumeGroup } from "../../lvm/metadata.js";
+import { type FoundGroup, type FoundPv, findGroup } from "../../lvm/scan.js";
+import { archiveGroup, backupGroup, removeBackup } from "./archive.js";
+import { endangeredVolumes, type HeldLock, lockGroups, lockVolume } from "./locks.js";
+import { openSession } from "./open-session.js";
+import type { Session, SessionOptions } from "./session.js";
+
+/** This user's world and this moment. */
+export interface LvmContext extends Pick<SessionOptions, "domainName"> {
+  readonly paths: NonNullable<SessionOptions["paths"]>;
+  readonly random: Random;
+  /** Seconds since 1970. */
+  readonly now: number;
+  readonly host: string;
+  /** What is kept as the reason of a change: the command line. */
+  readonly command: string;
+  /** Told to people while the command runs. */
+  warn(text: string): void;
+}
+
+export interface ChangeOptions {
+  /** Devices to look at; default: the registered ones. */
+  readonly devices: readonly string[];
+  readonly dryRun?: boolean;
+  /** False: no archive, no backup. Default true. */
+  readonly autobackup?: boolean;
+}
+
+/** What a change makes of a group. */
+export interface GroupChange {
+  /** Null: the group goes away. Its seqno is set when it is written. */
+  readonly group: VolumeGroup | null;
+  readonly steps: readonly string[];
+  /** Physical volumes that come in. */
+  readonly added?: readonly FoundPv[];
+  /** Runs on the open devices before the group is written, when it is. */
+  prepare?(devices: ReadonlyMap<string, FoundPv | null>): Promise<void>;
+}
+
+/** What was done, or would be, as lines for people. */
+export interface ChangeResult {
+  readonly steps: readonly string[];
+  /** Changed lines of the metadata; empty when nothing was changed. */
+  readonly diff: readonly string[];
+}
+
+/** Runs `work` with the devices open for writing (unless it is a dry run) and groups locked. */
+export async function withLockedSession<T>(
+  context: LvmContext,
+  groups: readonly string[],
+  { devices, dryRun = false }: ChangeOptions,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const lock = dryRun ? null : await lockGroups(context.paths.home, groups);
+  try {
+    const session = await openSession(devices, { ...sessionOptions(context), writable: !dryRun });
+    try {
+      for (const warning of session.scan.warnings) context.warn(warning);
+      return await work(session);
+    } finally {
+      await session.close();
+    }
+  } finally {
+    await lock?.release();
+  }
+}
+
+export function sessionOptions({ paths, domainName }: LvmContext): SessionOptions {
+  return { paths, ...(domainName ? { domainName } : {}) };
+}
+
+/** Changes one group that exists. */
+export function changeGroup(
+  context: LvmContext,
+  name: string,
+  options: ChangeOptions,
+  plan: (found: FoundGroup, session: Session) => GroupChange | Promise<GroupChange>,
+  alsoLock: readonly string[] = [],
+): Promise<ChangeResult> {
+  return withLockedSession(context, [name, ...alsoLock], options, async (session) => {
+    const found = findGroup(session.scan, name);
+    requireWhole(found);
+    requireChangeable(found.group);
+    return applyChange(context, found, await plan(found, session), options);
+  });
+}
+
+/** A group on devices that are missing, or twice there, is not changed. */
+export function requireWhole({ group, members, duplicates }: FoundGroup): void {
+  if (duplicates.length > 0)
+    throw new DiskError("DENIED", `Cannot update volume group ${group.name} with duplicate PV devices`, {
+      details: { group: group.name },
+    });
+  const missing = group.physicalVolumes.filter(({ name }) => !members.get(name));
+  if (missing.length > 0)
+    throw new DiskError(
+      "DENIED",
+      `Cannot change VG ${group.name} while PVs are missing: ${missing.map(({ id }) => id).join(" ")}`,
+      {
+        details: { group: group.name },
+      },
+    );
+}
+
+/** Writes what a plan says; `found` is null for a new group. */
+export async function applyChange(
+  context: LvmContext,
+  found: FoundGroup | null,
+  change: GroupChange,
+  { dryRun = false, autobackup = true }: ChangeOptions,
+): Promise<ChangeResult> {
+  const before = found?.group ?? null;
+  const members = membersAfter(found, change);
+  const after =
+    change.group &&
+    withHints({ ...change.group, seqno: Math.max(before?.seqno ?? 0, change.group.seqno) + 1 }, members);
+  refuseDamage(after);
+  const diff = diffGroups(before, after);
+  const present = after ? after.physicalVolumes.flatMap(({ name }) => members.get(name) ?? []) : [];
+  const kept = new Set(present.map(({ label }) => label.id));
+  const known = found ? [...found.members.values(), ...found.outdated].filter((pv) => pv !== null) : [];
+  const removed = known.filter(({ label }) => !kept.has(label.id));
+  const steps = planCommit({ group: after, header: header(context, context.command), members: present, removed });
+  if (dryRun) return { steps: change.steps, diff };
+  const locks = before ? await lockEndangered(context, before, after) : [];
+  try {
+    if (before && autobackup)
+      archiveGroup(
+        context.paths.home,
+        before,
+        header(context, `Created *before* executing '${context.command}'`),
+        context.random,
+      );
+    await change.prepare?.(members);
+    await runCommit(steps);
+    if (autobackup) keepBackup(context, before, after);
+  } finally {
+    for (const lock of locks) await lock.release();
+  }
+  return { steps: change.steps, diff };
+}
+
+function header({ host, now }: LvmContext, description: string): TextHeader {
+  return { description, creationHost: host, creationTime: now };
+}
+
+/** By the local name of each volume of the new group. */
+function membersAfter(found: FoundGroup | null, { group, added = [] }: GroupChange): Map<string, FoundPv | null> {
+  const all = [...(found ? [...found.members.values()] : []), ...added].filter((pv) => pv !== null);
+  const byId = new Map(all.map((pv) => [pv.label.id, pv]));
+  return new Map((group?.physicalVolumes ?? []).map((pv) => [pv.name, byId.get(pv.id) ?? null]));
+}
+
+/** Where each volume is now, for whoever reads the text. */
+function withHints(group: VolumeGroup, members: ReadonlyMap<string, FoundPv | null>): VolumeGroup {
+  const physicalVolumes = group.physicalVolumes.map((pv) => ({
+    ...pv,
+    device: members.get(pv.name)?.name ?? pv.device,
+  }));
+  return { ...group, physicalVolumes };
+}
+
+/** The last gate: no plan may write a group that LVM2 would refuse. */
+function refuseDamage(after: VolumeGroup | null): void {
+  const [problem] = after ? checkGroup(after) : [];
+  if (problem) throw new DiskError("CORRUPT", `Cannot write volume group ${after!.name}: ${problem}`);
+}
+
+async function lockEndangered(
+  { paths }: LvmContext,
+  before: VolumeGroup,
+  after: VolumeGroup | null,
+): Promise<HeldLock[]> {
+  const held: HeldLock[] = [];
+  try {
+    for (const volume of endangeredVolumes(before, after))
+      held.push(
+        await lockVolume(paths.home, before, volume, "write", `change logical volume ${before.name}/${volume.name}`),
+      );
+    return held;
+  } catch (error) {
+    for (const lock of held) await lock.release();
+    throw error;
+  }
+}
+
+/** The change is done: what fails here is told, not thrown. */
+function keepBackup(context: LvmContext, before: VolumeGroup | null, after: VolumeGroup | null): void {
+  const { home } = context.paths;
+  try {
+    if (after) backupGroup(home, after, header(context, `Created *after* executing '${context.command}'`));
+    if (before && before.name !== after?.name) removeBackup(home, before.name);
+  } catch (error) {
+    context.warn(`WARNING: This metadata update is NOT backed up: ${(error as Error).message}.`);
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * Locks between processes, files below XVD_HOME/lvm/locks: one for each group while it is changed, one for each volume while it is open.
+ * A change waits for another change of its group. It does not wait for the users of a volume: it refuses what would take
+ * extents away from them, and everything else (extend, rename, new volumes) goes on beside them.
+ */
+import { join } from "node:path";
+import { DiskError } from "../../errors.js";
+import type { LogicalVolume, VolumeGroup } from "../../lvm/metadata.js";
+import { type OpenFile, openFile } from "../../os/file.js";
+import { type LockMode, lockFile } from "../../os/lock.js";
+import { pathExists } from "../../os/paths.js";
+import { makeFolder } from "../../os/state-files.js";
+
+export interface HeldLock {
+  release(): Promise<void>;
+}
+
+const WAIT_MS = 60_000;
+const RETRY_MS = 25;
+/** Stands for the physical volumes that are in no group. */
+export const ORPHANS = "#orphans";
+
+/** Locks groups against other changes, in the order of their names, waiting for others. */
+export async function lockGroups(home: string, names: readonly string[]): Promise<HeldLock> {
+  const held: HeldLock[] = [];
+  const release = async () => {
+    for (const lock of held.toReversed()) await lock.release();
+  };
+  try {
+    for (const name of [...new Set(names)].sort()) {
+      const purpose = name === ORPHANS ? "change physical volumes" : `change volume group ${name}`;
+      held.push(await retried(() => lockNamed(home, `V_${name}`, "write", purpose)));
+    }
+    return { release };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+async function retried(take: () => Promise<HeldLock>): Promise<HeldLock> {
+  for (let waited = 0; ; waited += RETRY_MS) {
+    try {
+      return await take();
+    } catch (error) {
+      if (!isLocked(error) || waited >= WAIT_MS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}
+
+/** Keeps a volume that is in use from being removed, cut or moved. Readers share; a writer is alone. */
+export function lockVolume(
+  home: string,
+  group: VolumeGroup,
+  volume: LogicalVolume,
+  mode: "read" | "write",
+  purpose: string,
+): Promise<HeldLock> {
+  return lockNamed(home, `L_${group.id}-${volume.id}`, mode, purpose);
+}
+
+async function lockNamed(home: string, name: string, mode: LockMode, purpose: string): Promise<HeldLock> {
+  const folder = join(home, "lvm", "locks");
+  const path = join(folder, name.replaceAll("/", "_"));
+  makeFolder(folder);
+  const file = await openOrCreate(path);
+  try {
+    const lock = lockFile(file, mode, { purpose });
+    return {
+      async release() {
+        lock.release();
+        await file.close();
+      },
+    };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function openOrCreate(path: string): Promise<OpenFile> {
+  try {
+    return await openFile(path, { writable: true, create: !pathExists(path) });
+  } catch (error) {
+    if (!(error instanceof DiskError) || error.details.errno !== "EEXIST") throw error;
+    return openFile(path, { writable: true }); // made by another process in between
+  }
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof DiskError && error.code === "DENIED" && error.details.locked === true;
+}
+
+/** The volumes of `before` that lose or move extents by a change, or go away with it. */
+export function endangeredVolumes(before: VolumeGroup, after: VolumeGroup | null): LogicalVolume[] {
+  const left = new Map((after?.logicalVolumes ?? []).map((volume) => [volume.id, volume]));
+  return before.logicalVolumes.filter((volume) => {
+    const now = left.get(volume.id);
+    return !now || !keepsExtents(volume, now);
+  });
+}
+
+/** Every extent stays where it is; there may be more behind them. Rows of a striped segment that grows stay where they are. */
+function keepsExtents(before: LogicalVolume, after: LogicalVolume): boolean {
+  return before.segments.every((segment, i) => {
+    const now = after.segments[i];
+    return (
+      now && now.count >= segment.count && JSON.stringify({ ...now, count: segment.count }) === JSON.stringify(segment)
+    );
+  });
+}

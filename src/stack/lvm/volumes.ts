@@ -1,0 +1,63 @@
+/** Changes of volumes that also touch their bytes: a new one is wiped before anybody can see it, a smaller one must not cut off a file system. */
+import { DiskError } from "../../errors.js";
+import { identifyFilesystem } from "../../filesystems/identify.js";
+import { openVolume } from "../../lvm/activate.js";
+import type { CreateVolumePlan } from "../../lvm/changes/create-volume.js";
+import type { VolumeGroup } from "../../lvm/metadata.js";
+import type { FoundGroup, FoundPv } from "../../lvm/scan.js";
+import type { GroupChange } from "./change.js";
+import { wipeSignatures } from "./pvs.js";
+
+/** LVM2 zeroes as much of a new volume. */
+const ZEROED = 4096;
+
+export interface WipeOptions {
+  /** The first 4 KiB. */
+  readonly zero: boolean;
+  /** Superblocks of file systems that were on the extents. */
+  readonly wipe: boolean;
+}
+
+/** The bytes are wiped before the group is written: nobody ever sees the new volume with old contents. */
+export function withWiping(plan: CreateVolumePlan, { zero, wipe }: WipeOptions): GroupChange {
+  const { volume, group } = plan;
+  const hasBytes = volume.segments.some(({ type }) => type === "striped");
+  if (!hasBytes || (!zero && !wipe)) return plan;
+  return {
+    ...plan,
+    async prepare(members) {
+      const writable = { ...group, logicalVolumes: group.logicalVolumes.map((other) => withWrite(other, volume.name)) };
+      const device = openVolume(writable, volume.name, devicesOf(members), { writable: true });
+      if (zero) await device.zero(0, Math.min(ZEROED, device.size));
+      if (wipe && (await identifyFilesystem(device))) await wipeSignatures(device);
+      await device.flush();
+    },
+  };
+}
+
+/** A read-only volume is wiped too. */
+function withWrite<V extends VolumeGroup["logicalVolumes"][number]>(volume: V, name: string): V {
+  return volume.name === name && !volume.status.includes("WRITE")
+    ? { ...volume, status: [...volume.status, "WRITE"] }
+    : volume;
+}
+
+export function devicesOf(members: ReadonlyMap<string, FoundPv | null>) {
+  return new Map([...members].map(([name, pv]) => [name, pv?.device ?? null]));
+}
+
+/** Throws `DENIED` when a file system on the volume reaches behind its new end. */
+export async function refuseCutFilesystem(
+  { group, members }: FoundGroup,
+  name: string,
+  newSize: number,
+): Promise<void> {
+  const device = openVolume(group, name, devicesOf(members));
+  const found = await identifyFilesystem(device);
+  if (found?.size === null || found?.size === undefined || found.size <= newSize) return;
+  throw new DiskError(
+    "DENIED",
+    `Cannot reduce logical volume ${group.name}/${name} to ${newSize} bytes: the ${found.type} file system on it has ${found.size}, allowed with --force`,
+    { details: { filesystem: found.type, size: found.size } },
+  );
+}
