@@ -6,7 +6,6 @@ import {
   type LogicalVolume,
   numberField,
   type Segment,
-  textField,
   type VolumeGroup,
 } from "./metadata.js";
 import { groupNameProblem } from "./names.js";
@@ -140,10 +139,15 @@ function checkArea(
 
 /** The volumes that a volume is made of or belongs to. */
 export function volumesBelow({ segments }: LogicalVolume): string[] {
-  return segments.flatMap((segment) => [
-    ...[...segment.areas, ...segment.metadataAreas].flatMap((area) => (area.kind === "lv" ? [area.lv] : [])),
-    ...[...VOLUME_KEYS].flatMap((key) => textField(segment, key) ?? []),
-  ]);
+  const names: string[] = [];
+  for (const { areas, metadataAreas, fields } of segments) {
+    for (const area of areas) if (area.kind === "lv") names.push(area.lv);
+    for (const area of metadataAreas) if (area.kind === "lv") names.push(area.lv);
+    for (const field of fields)
+      if (field.kind === "assign" && VOLUME_KEYS.has(field.key) && typeof field.value === "string")
+        names.push(field.value);
+  }
+  return names;
 }
 
 /** A volume that lies on itself, by whatever way. */

@@ -98,10 +98,12 @@ describe.skipIf(!haveLvm2)("side by side with LVM2", () => {
       for (const suffix of [true, false]) {
         const args = ["-o", "lv_size,seg_start", "-O", "lv_size", "--units", unit, ...(suffix ? [] : ["--nosuffix"])];
         const theirs = lvm2.report("lvs", ...args);
-        const ours = kib.map((size) => ({
-          lv_size: printSize(size * 1024, { unit, suffix }),
-          seg_start: printSize(0, { unit, suffix }),
-        }));
+        const ours = kib
+          .toSorted((a, b) => a - b)
+          .map((size) => ({
+            lv_size: printSize(size * 1024, { unit, suffix }),
+            seg_start: printSize(0, { unit, suffix }),
+          }));
         expect(ours, `--units ${unit}${suffix ? "" : " --nosuffix"}`).toEqual(theirs);
       }
   });

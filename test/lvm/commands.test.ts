@@ -18,7 +18,7 @@ test("from empty disks to volumes and back", async () => {
   await world.xvd("lvcreate", "-i", "2", "-I", "16k", "-l", "8", "-n", "str", "vg0", "p0.dsk:20-", "p1.dsk");
   expect(await rows(world, "lvs", "-o", "lv_name,segtype,seg_pe_ranges", "--segments")).toEqual([
     { lv_name: "lin", segtype: "linear", seg_pe_ranges: `${world.path("p0.dsk")}:0-10` },
-    { lv_name: "str", segtype: "striped", seg_pe_ranges: `${world.path("p1.dsk")}:0-3 ${world.path("p0.dsk")}:20-23` },
+    { lv_name: "str", segtype: "striped", seg_pe_ranges: `${world.path("p0.dsk")}:20-23 ${world.path("p1.dsk")}:0-3` },
   ]);
   await world.xvd("io", "lvm:vg0/str", "-c", "write -P 0x5a 0 8M");
   await world.xvd("lvextend", "-L", "+4M", "vg0/str");

@@ -20,7 +20,7 @@ interface AttachOptions {
 
 export default function define(command: Command): void {
   command
-    .argument("<disk>", "image file, partition of one (guest.dsk#p2), or nbd:// URI")
+    .argument("<disk>", "image file, partition of one (guest.dsk#p2), volume (lvm:vg0/root), or nbd:// URI")
     .option("--domain <name|id>", "the domain that gets it (default: Domain-0)")
     .option("--vdev <xvdX>", "device name (default: the first free letter)")
     .addOption(new Option("--access <mode>", "read-write or read-only").choices(["rw", "ro"]).default("rw"))

@@ -27,6 +27,8 @@ export interface CreateGroupRequest {
   readonly maxPv?: number;
   readonly allocation?: AllocationPolicy;
   readonly tags?: readonly string[];
+  /** False: a kernel does not activate its volumes by itself. */
+  readonly autoactivation?: boolean;
   readonly members: readonly NewMember[];
 }
 
@@ -47,7 +49,7 @@ export function planCreateGroup(request: CreateGroupRequest): GroupPlan {
     id,
     seqno: 0,
     status: ["RESIZEABLE", "READ", "WRITE"],
-    flags: [],
+    flags: request.autoactivation === false ? ["NOAUTOACTIVATE"] : [],
     tags,
     extentSize,
     maxLv,

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DiskError } from "../../errors.js";
 import type { Random } from "../../lvm/id.js";
 import type { TextHeader, VolumeGroup } from "../../lvm/metadata.js";
+import { checkGroupName } from "../../lvm/names.js";
 import { printBackup } from "../../lvm/print-group.js";
 import { type GroupText, readGroupText } from "../../lvm/read-group.js";
 import { filesIn, makeFolder, readTextFile, removeFile, writeTextFile } from "../../os/state-files.js";
@@ -24,6 +25,7 @@ const archiveFolder = (home: string) => join(home, "lvm", "archive");
 
 /** Returns the file's path. Durable when it returns. */
 export function archiveGroup(home: string, group: VolumeGroup, header: TextHeader, random: Random): string {
+  checkGroupName(group.name); // it comes from a disk and becomes the name of a file
   const folder = archiveFolder(home);
   makeFolder(folder);
   const own = numbered(home).filter(({ name }) => name === group.name);
@@ -37,12 +39,14 @@ export function archiveGroup(home: string, group: VolumeGroup, header: TextHeade
 }
 
 export function backupGroup(home: string, group: VolumeGroup, header: TextHeader): void {
+  checkGroupName(group.name);
   const folder = join(home, "lvm", "backup");
   makeFolder(folder);
   writeTextFile(join(folder, group.name), printBackup(group, header), "latin1");
 }
 
 export function removeBackup(home: string, name: string): void {
+  checkGroupName(name);
   removeFile(join(home, "lvm", "backup", name));
 }
 
@@ -68,6 +72,7 @@ export function readBackup(path: string): GroupText {
 
 /** Where vgcfgbackup puts a group when no file is named. */
 export function backupPath(home: string, name: string): string {
+  checkGroupName(name);
   return join(home, "lvm", "backup", name);
 }
 

@@ -128,13 +128,19 @@ export async function applyChange(
     change.group &&
     withHints({ ...change.group, seqno: Math.max(before?.seqno ?? 0, change.group.seqno) + 1 }, members);
   refuseDamage(after);
-  const diff = diffGroups(before, after);
+  const result: ChangeResult = {
+    steps: change.steps,
+    // Only when somebody asks: it takes as long as writing a group of thousands of volumes.
+    get diff() {
+      return diffGroups(before, after);
+    },
+  };
   const present = after ? after.physicalVolumes.flatMap(({ name }) => members.get(name) ?? []) : [];
   const kept = new Set(present.map(({ label }) => label.id));
   const known = found ? [...found.members.values(), ...found.outdated].filter((pv) => pv !== null) : [];
   const removed = known.filter(({ label }) => !kept.has(label.id));
   const steps = planCommit({ group: after, header: header(context, context.command), members: present, removed });
-  if (dryRun) return { steps: change.steps, diff };
+  if (dryRun) return result;
   const locks = before ? await lockEndangered(context, before, after) : [];
   try {
     if (before && autobackup)
@@ -150,7 +156,7 @@ export async function applyChange(
   } finally {
     for (const lock of locks) await lock.release();
   }
-  return { steps: change.steps, diff };
+  return result;
 }
 
 function header({ host, now }: LvmContext, description: string): TextHeader {

@@ -188,6 +188,6 @@ export async function resizePv(
   const [local] = [...owner.members].find(([, member]) => member === pv)!;
   const plan = planResizePv(owner.group, local, resized, deviceSize, disk);
   // The label is advisory: a cut between them leaves the old or the new group, which says the size that counts.
-  const { diff } = await applyChange(context, owner, { ...plan, prepare: writeLabel }, options);
-  return options.dryRun ? diff : steps;
+  const result = await applyChange(context, owner, { ...plan, prepare: writeLabel }, options);
+  return options.dryRun ? result.diff : steps;
 }

@@ -10,6 +10,7 @@ import {
   changeOptions,
   collect,
   groupTargets,
+  joinResults,
   lvmContext,
   parseYesNo,
   printChange,
@@ -71,5 +72,5 @@ async function run(names: string[], flags: Flags): Promise<void> {
         return { group: changed, steps };
       }),
     );
-  printChange(flags, { steps: results.flatMap(({ steps }) => steps), diff: results.flatMap(({ diff }) => diff) });
+  printChange(flags, joinResults(results));
 }

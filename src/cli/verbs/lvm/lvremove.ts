@@ -8,6 +8,7 @@ import {
   changeOptions,
   countForce,
   groupTargets,
+  joinResults,
   lvmContext,
   printChange,
 } from "./options.js";
@@ -32,7 +33,7 @@ export default function define(command: Command): void {
             return { group: left, steps };
           }),
         );
-      printChange(flags, { steps: results.flatMap(({ steps }) => steps), diff: results.flatMap(({ diff }) => diff) });
+      printChange(flags, joinResults(results));
     },
   );
 }

@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { type Command, InvalidArgumentError } from "commander";
 import { parseSize } from "../../../bytes/size.js";
 import { DiskError } from "../../../errors.js";
-import type { LvmContext } from "../../../stack/lvm/change.js";
+import type { ChangeResult, LvmContext } from "../../../stack/lvm/change.js";
 import { readDevices } from "../../../stack/lvm/devices.js";
 import { diskContext } from "../../disk.js";
 import { printJson, printLines, remark } from "../../print.js";
@@ -106,11 +106,18 @@ export function isDryRun({ dryRun, test }: CommonFlags): boolean {
   return (dryRun ?? false) || (test ?? false);
 }
 
+/** The results of several groups as one; what changed is looked for only when it is asked for. */
+export function joinResults(results: readonly ChangeResult[]): ChangeResult {
+  return {
+    steps: results.flatMap(({ steps }) => steps),
+    get diff() {
+      return results.flatMap(({ diff }) => diff);
+    },
+  };
+}
+
 /** What was done, or the change that would be made. */
-export function printChange(
-  flags: CommonFlags,
-  result: { readonly steps: readonly string[]; readonly diff: readonly string[] },
-): void {
+export function printChange(flags: CommonFlags, result: ChangeResult): void {
   const dryRun = isDryRun(flags);
   if (flags.json) printJson({ "dry-run": dryRun, steps: result.steps, diff: result.diff });
   else if (dryRun) printLines(result.diff);

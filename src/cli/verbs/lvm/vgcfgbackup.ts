@@ -14,6 +14,7 @@ export default function define(command: Command): void {
       const { backupGroup, backupPath } = await import("../../../stack/lvm/archive.js");
       const { openSession } = await import("../../../stack/lvm/open-session.js");
       const { findGroup } = await import("../../../lvm/scan.js");
+      const { checkGroupName } = await import("../../../lvm/names.js");
       const { printBackup } = await import("../../../lvm/print-group.js");
       const { writeTextFile } = await import("../../../os/state-files.js");
       const context = lvmContext("vgcfgbackup");
@@ -24,6 +25,7 @@ export default function define(command: Command): void {
           names.length > 0 ? names.map((name) => findGroup(session.scan, parseGroupName(name))) : session.scan.groups;
         const written = groups.map(({ group }) => {
           const header = { description: context.command, creationHost: context.host, creationTime: context.now };
+          checkGroupName(group.name); // it comes from a disk and becomes a part of a path
           const path = flags.file?.replaceAll("%s", group.name) ?? backupPath(context.paths.home, group.name);
           if (flags.file === undefined) backupGroup(context.paths.home, group, header);
           else writeTextFile(path, printBackup(group, header), "latin1");

@@ -8,6 +8,7 @@ import {
   type CommonFlags,
   changeOptions,
   chosenDevices,
+  joinResults,
   lvmContext,
   parseGroupName,
   printChange,
@@ -59,5 +60,5 @@ async function update(names: readonly string[], flags: Flags): Promise<void> {
         steps: [`Volume group "${name}" metadata updated`],
       })),
     );
-  printChange(flags, { steps: results.flatMap(({ steps }) => steps), diff: results.flatMap(({ diff }) => diff) });
+  printChange(flags, joinResults(results));
 }

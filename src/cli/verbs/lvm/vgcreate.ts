@@ -23,6 +23,7 @@ interface Flags extends PvFlags {
   readonly maxphysicalvolumes?: number;
   readonly alloc?: AllocationPolicy;
   readonly addtag?: string[];
+  readonly setautoactivation?: boolean;
 }
 
 export default function define(command: Command): void {
@@ -40,7 +41,7 @@ export default function define(command: Command): void {
     .option("-l, --maxlogicalvolumes <n>", "at most so many volumes (default: 0, no limit)", parseCount)
     .option("-p, --maxphysicalvolumes <n>", "at most so many physical volumes (default: 0, no limit)", parseCount)
     .option("--addtag <tag>", "add a tag", collect)
-    .option("--setautoactivation <y|n>", "accepted", parseYesNo)
+    .option("--setautoactivation <y|n>", "whether a kernel activates its volumes by itself", parseYesNo)
     .action((name: string, disks: string[], flags: Flags) => run(parseGroupName(name), disks, flags, force()));
 }
 
@@ -66,6 +67,7 @@ async function run(name: string, disks: string[], flags: Flags, force: number): 
       maxPv: flags.maxphysicalvolumes ?? 0,
       allocation: flags.alloc ?? "normal",
       tags: (flags.addtag ?? []).map(parseTag),
+      autoactivation: flags.setautoactivation ?? true,
     } as const;
     const added = await bringIn(context, session, name, disks, initOptions(flags, force), (members) =>
       planCreateGroup({ ...request, members }),

@@ -5,6 +5,7 @@ import {
   type CommonFlags,
   changeOptions,
   countForce,
+  joinResults,
   lvmContext,
   parseGroupName,
   printChange,
@@ -38,6 +39,6 @@ export default function define(command: Command): void {
           [ORPHANS],
         ),
       );
-    printChange(flags, { steps: results.flatMap(({ steps }) => steps), diff: results.flatMap(({ diff }) => diff) });
+    printChange(flags, joinResults(results));
   });
 }
