@@ -83,6 +83,14 @@ describe.each([
     ["read", "write", false],
     ["write", "read", false],
     ["write", "write", false],
+    ["part-write", "part-write", true],
+    ["part-write", "part-read", true],
+    ["part-read", "read", true],
+    ["part-read", "write", false],
+    ["part-write", "read", false],
+    ["part-write", "write", false],
+    ["read", "part-write", false],
+    ["write", "part-read", false],
   ])("held for %s, asked for %s: allowed %s", async (first, second, allowed) => {
     const path = makeFile();
     const directory = join(tempDir(), "locks");
