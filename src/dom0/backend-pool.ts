@@ -10,10 +10,17 @@ import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlkbackDataPlane, DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
+import type { StoredRun } from "../xen/blkfront-extents.js";
 import { type DomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
 import { ringDoorbell } from "../xen/platform/simulated/event-channels.js";
 import type { DiskScript, VbdSpec } from "../xen/toolstack.js";
-import type { BackendStatistics, BackendThreadData, OpenParams, ResizeParams } from "./backend-thread.js";
+import type {
+  BackendStatistics,
+  BackendThreadData,
+  ExtentsParams,
+  OpenParams,
+  ResizeParams,
+} from "./backend-thread.js";
 import type { CopyRound } from "./disk-copy.js";
 import { RpcClient } from "./thread-rpc.js";
 
@@ -103,6 +110,11 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
   async flush(id: VbdId): Promise<void> {
     const vbd = this.#vbds.get(key(id));
     if (vbd) await this.#call(vbd.thread, "flush", { id });
+  }
+
+  /** What of a range is stored, for the disk's guest: `storedRuns`. Written bytes that were answered are in it. */
+  async extents(id: VbdId, offset: number, length: number): Promise<readonly StoredRun[]> {
+    return this.#call(this.#served(id).thread, "extents", { id, offset, length } satisfies ExtentsParams);
   }
 
   /** A copy of the disk, made in its thread while it is served (disk-copy.ts). */

@@ -12,11 +12,13 @@ import { resizeFile } from "../stack/resize-disk.js";
 import type { DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import { BlkbackQueue } from "../xen/blkback-queue.js";
 import { type BackRingState, totalStatistics, type VbdStatistics } from "../xen/blkback-statistics.js";
+import type { StoredRun } from "../xen/blkfront-extents.js";
 import { ABIS } from "../xen/blkif/layout.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { type CopyRound, DiskCopy } from "./disk-copy.js";
+import { storedRuns } from "./stored-runs.js";
 import { type RpcMethods, RpcServer } from "./thread-rpc.js";
 
 export interface BackendThreadData {
@@ -47,6 +49,13 @@ export interface ResizeParams {
   readonly dryRun?: boolean;
 }
 
+export interface ExtentsParams {
+  readonly id: VbdId;
+  /** Bytes. As a guest says, who may say anything. */
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** Of all rings of a vbd. */
 export type BackendStatistics = VbdStatistics & {
   /** Why a ring was stopped for good. */
@@ -71,7 +80,7 @@ const { dom0, vcpu, paths } = workerData as BackendThreadData;
 const platform = simulatedPlatform(dom0, vcpu);
 const loop = new VcpuLoop(platform.vcpu, {
   blocking: true,
-  takeMessages: () => rpc.takeMessages(),
+  takeMessages: () => rpc.takeMessages(parentPort!),
   helpers: ringTransfers,
 });
 const vbds = new Map<string, Vbd>();
@@ -112,6 +121,11 @@ const methods: RpcMethods = {
   async flush({ id }: { id: VbdId }): Promise<void> {
     const vbd = vbds.get(key(id));
     if (vbd?.facts.writable) await vbd.disk.device.flush();
+  },
+
+  async extents({ id, offset, length }: ExtentsParams): Promise<readonly StoredRun[]> {
+    const vbd = vbds.get(key(id));
+    return vbd ? storedRuns(vbd.disk.device, vbd.facts, offset, length) : [];
   },
 
   async copyStart({ id, path, force }: { id: VbdId; path: string; force: boolean }): Promise<void> {

@@ -1,6 +1,8 @@
 /** The domains of a host: who they are, how they come to life, and how they end. */
 import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
+import type { VbdId } from "../xen/blkback.js";
+import type { StoredRun } from "../xen/blkfront-extents.js";
 import type { Vdev } from "../xen/blkif/vdev.js";
 import { XEN_WORDS, XENSTORE_FRAME } from "../xen/platform/simulated/domain-pages.js";
 import { SHUTDOWN } from "../xen/platform/simulated/hypercalls.js";
@@ -127,6 +129,8 @@ export interface DomainsOptions {
   onShutdown(domain: Domain, reason: number): void;
   /** A destroyed domain is gone for good. */
   onGone(): void;
+  /** What of a range of a disk is stored. */
+  extents(id: VbdId, offset: number, length: number): Promise<readonly StoredRun[]>;
   onError(message: string): void;
 }
 
@@ -258,7 +262,7 @@ export class Domains {
     name: string,
     options: DomainOptions,
   ): Promise<Domain> {
-    const { paths, toolstack, store, hypervisor, ensureDir, onError } = this.#options;
+    const { paths, toolstack, store, hypervisor, ensureDir, extents, onError } = this.#options;
     const { domid } = pages;
     const socketDir = domainSockets(paths, name);
     ensureDir(socketDir);
@@ -274,6 +278,7 @@ export class Domains {
       storePort,
       socketDir,
       blkfront: options.blkfront ?? true,
+      extents: (devid, offset, length) => extents({ domid, devid }, offset, length),
       ...(options.restored ? { restored: options.restored } : {}),
       onCrash: () => this.#crashed(domid, socketDir),
       onError,

@@ -176,7 +176,7 @@ export class GuestDisk {
   #serve(name: string, device: BlockDevice): Promise<NbdServer> {
     return serveNbd({
       path: `${this.#dir}/${name}`,
-      exports: new Map([["", { device }]]),
+      exports: new Map([["", { device, slowMap: true }]]),
       onConnectionClosed: ({ wrote }) => {
         if (wrote) void this.#written();
         this.onConnectionClosed();

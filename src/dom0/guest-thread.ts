@@ -7,6 +7,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import type { DeviceNodes } from "../kernel/device-nodes.js";
 import { Blkfront } from "../xen/blkfront.js";
+import type { StoredRun } from "../xen/blkfront-extents.js";
 import type { OutstandingCall } from "../xen/blkfront-io.js";
 import { domainPath } from "../xen/blkif/keys.js";
 import { type DomainPages, XEN_WORDS } from "../xen/platform/simulated/domain-pages.js";
@@ -16,8 +17,9 @@ import { ownXenstorePage } from "../xen/platform/simulated/xenstore-page.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
 import { ringTransport } from "../xen/xenstore/ring-transport.js";
+import { askExtents } from "./ask-extents.js";
 import { GuestDisk, type GuestDiskInfo } from "./guest-disk.js";
-import { RpcServer } from "./thread-rpc.js";
+import { RpcClient, RpcServer } from "./thread-rpc.js";
 
 export interface GuestThreadData {
   readonly own: DomainPages;
@@ -42,6 +44,13 @@ export type GuestEvent =
 export interface OutstandingCalls {
   readonly devid: number;
   readonly calls: readonly OutstandingCall[];
+}
+
+/** Its only call to the host. */
+export interface ExtentsRequest {
+  readonly devid: number;
+  readonly offset: number; // bytes
+  readonly length: number; // bytes
 }
 
 /** A disk that is to be a block device of this machine's kernel. */
@@ -69,6 +78,9 @@ const SHUTDOWNS: Readonly<Record<string, number>> = {
   suspend: SHUTDOWN.suspend,
 };
 
+/** How long Dom0 may take to tell what is stored. */
+const EXTENTS_MS = 1000;
+
 const data = workerData as GuestThreadData;
 const platform = simulatedPlatform(data.own, data.vcpu);
 platform.introduce(data.dom0);
@@ -79,10 +91,14 @@ const store = new XenstoreClient(
   ringTransport({ words: ownXenstorePage(data.own), events: platform.events, port: data.storePort }),
 );
 
+const host = new RpcClient(parentPort!);
+const stored = askExtents((request) => host.call<readonly StoredRun[]>("extents", request), EXTENTS_MS);
+
 const blkfront = new Blkfront({
   platform,
   store,
   loop,
+  storedRuns: (devid, offset, length) => stored({ devid, offset, length }),
   async onConnected(devid, device) {
     const disk = new GuestDisk(devid, device, data.socketDir, () => blkfront.rings(devid), report);
     disks.set(devid, disk);

@@ -1,10 +1,18 @@
 /** One domain, seen from Dom0's main thread: its memory and its thread. */
 import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
+import type { StoredRun } from "../xen/blkfront-extents.js";
 import { type DomainPages, peerView } from "../xen/platform/simulated/domain-pages.js";
 import type { GuestDiskInfo } from "./guest-disk.js";
-import type { GuestEvent, GuestThreadData, KernelRequest, MovedDisk, OutstandingCalls } from "./guest-thread.js";
-import { RpcClient } from "./thread-rpc.js";
+import type {
+  ExtentsRequest,
+  GuestEvent,
+  GuestThreadData,
+  KernelRequest,
+  MovedDisk,
+  OutstandingCalls,
+} from "./guest-thread.js";
+import { RpcClient, RpcServer } from "./thread-rpc.js";
 import { within } from "./within.js";
 
 export interface GuestOptions {
@@ -20,6 +28,8 @@ export interface GuestOptions {
   readonly blkfront: boolean;
   /** What its disks have to do before they are used: it was suspended elsewhere. */
   readonly restored?: readonly OutstandingCalls[];
+  /** What of a range of one of its disks is stored: it may ask, and rejections are answered. */
+  extents(devid: number, offset: number, length: number): Promise<readonly StoredRun[]>;
   /** Its thread ended by itself. */
   onCrash(): void;
   onError(message: string): void;
@@ -43,6 +53,8 @@ export class Guest {
   #stopped = false;
   /** After a move: no client is connected any more. */
   #unused = false;
+  /** Its number may be another domain's. */
+  #moved = false;
   /** Something changed that somebody may wait for. */
   #changed: () => void = () => {};
 
@@ -63,6 +75,10 @@ export class Guest {
       name: options.name,
     });
     this.#rpc = new RpcClient(this.#worker);
+    new RpcServer(this.#worker, {
+      extents: ({ devid, offset, length }: ExtentsRequest) =>
+        this.#moved ? [] : options.extents(devid, offset, length),
+    });
     this.#listen(options);
   }
 
@@ -160,6 +176,7 @@ export class Guest {
 
   /** Of a suspended guest that runs elsewhere now: its clients are served from there. `onUnused`: the last one has left. */
   async moveTo(moved: readonly MovedDisk[], onUnused: () => void): Promise<void> {
+    this.#moved = true;
     this.#changed = () => {
       if (this.#unused || this.#crashed) onUnused();
     };

@@ -100,6 +100,7 @@ export class Host {
       removeDir,
       onShutdown: (domain, reason) => void this.lifecycle.afterShutdown(domain, reason),
       onGone: onChange,
+      extents: (id, offset, length) => pool.extents(id, offset, length),
       onError,
     });
     const domains = this.#domains;

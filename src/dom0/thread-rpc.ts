@@ -73,12 +73,12 @@ export class RpcClient {
 
 /** Answers the other side's calls; each runs as soon as it arrives, inside `around` when that is given. */
 export class RpcServer {
-  readonly #port: MessagePort;
+  readonly #port: RpcPort;
   readonly #methods: RpcMethods;
   readonly #around: (run: () => unknown) => Promise<unknown>;
 
   constructor(
-    port: MessagePort,
+    port: RpcPort,
     methods: RpcMethods,
     around: (run: () => unknown) => Promise<unknown> = async (run) => run(),
   ) {
@@ -88,10 +88,10 @@ export class RpcServer {
     port.on("message", (message: Message) => void this.#answer(message));
   }
 
-  /** Handles what is waiting without the event loop's help; true when there was something. */
-  takeMessages(): boolean {
+  /** Handles what is waiting at its own port without the event loop's help; true when there was something. */
+  takeMessages(port: MessagePort): boolean {
     let taken = false;
-    for (let next = receiveMessageOnPort(this.#port); next; next = receiveMessageOnPort(this.#port)) {
+    for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
       taken = true;
       void this.#answer(next.message as Message);
     }

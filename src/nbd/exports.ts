@@ -12,6 +12,8 @@ export interface Export {
   readonly readOnly?: boolean;
   /** `device.zero` costs far less than a write of zeros. Without it requests with FAST_ZERO are refused, as that flag asks. */
   readonly fastZero?: boolean;
+  /** `device.extents` costs as much as a read: clients that ask for block status get it, reads are answered without it. */
+  readonly slowMap?: boolean;
   /** Told to clients that ask for the context `qemu:dirty-bitmap:NAME`. */
   readonly dirtyBitmap?: DirtyBitmap;
   /** Only for encrypted connections, on a server where TLS is the client's choice. */

@@ -232,8 +232,9 @@ export class Transmission {
 
   #read(request: Request): void {
     const { offset, length, flags } = request;
-    if (length >= HOLES_FROM && this.#session.structuredReplies && (flags & CMD_FLAG.DF) === 0) {
-      readSparse(this.#session.export.device, request, this.#pool, this.#replies).then(
+    const { export: exported, structuredReplies } = this.#session;
+    if (length >= HOLES_FROM && structuredReplies && !exported.slowMap && (flags & CMD_FLAG.DF) === 0) {
+      readSparse(exported.device, request, this.#pool, this.#replies).then(
         () => this.#finish(request),
         (error) => this.#fail(request, error),
       );
@@ -241,7 +242,7 @@ export class Transmission {
     }
     const buffer = this.#pool.take(length);
     const data = buffer.length === length ? buffer : buffer.subarray(0, length);
-    this.#session.export.device.read(offset, data).then(
+    exported.device.read(offset, data).then(
       () => {
         this.#replies.read(request, data, () => this.#pool.give(buffer));
         this.#finish(request);

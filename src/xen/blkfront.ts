@@ -2,8 +2,10 @@
  * The frontend's control plane (Linux blkfront.c in behaviour), run in the guest's own thread: finds the vbds that the
  * toolstack put below `device/vbd`, offers rings, and turns a connected one into a block device.
  */
-import { type BlockDevice, defineDevice } from "../block/device.js";
+import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
+import { type FrontendFacts, frontendDevice } from "./blkfront-device.js";
+import type { StoredRuns } from "./blkfront-extents.js";
 import { BlkfrontIo, type DiskCalls, type OutstandingCall } from "./blkfront-io.js";
 import type { FrontRingState } from "./blkfront-queue.js";
 import { BlkfrontRings } from "./blkfront-rings.js";
@@ -17,7 +19,7 @@ import {
   readWishes,
 } from "./blkif/features.js";
 import { domainPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
-import { ABIS, VDISK } from "./blkif/layout.js";
+import { ABIS } from "./blkif/layout.js";
 import { vdevFromNumber } from "./blkif/vdev.js";
 import type { XenPlatform } from "./platform/platform.js";
 import type { VcpuLoop } from "./vcpu-loop.js";
@@ -30,6 +32,8 @@ export interface BlkfrontOptions {
   readonly loop: VcpuLoop;
   /** What it takes of a backend's offers. Default: as Linux's blkfront, and what the vbd's own keys say. */
   readonly wishes?: FrontendWishes;
+  /** What of a disk is stored (`StoredRuns`), where the platform can tell beside the protocol. */
+  storedRuns?(devid: number, ...range: Parameters<StoredRuns>): ReturnType<StoredRuns>;
   /** The disk can be used; runs before the frontend says Connected. */
   onConnected(devid: number, device: BlockDevice): Promise<void>;
   /** The disk has another size; its `size` says so already. */
@@ -276,12 +280,20 @@ export class Blkfront {
 
   async #offerDisk(vbd: Vbd, facts: FrontendFacts): Promise<void> {
     const io = new BlkfrontIo(vbd.rings!);
-    const device = frontendDevice(vbd.devid, io, facts);
+    const { storedRuns } = this.#options;
+    const stored = async (offset: number, length: number) =>
+      this.#isAttached(vbd, io) ? storedRuns!(vbd.devid, offset, length) : null;
+    const device = frontendDevice(vbd.devid, io, facts, storedRuns && stored);
     vbd.disk = { device, io, facts };
     const restored = this.#restored.get(vbd.devid);
     this.#restored.delete(vbd.devid);
     if (restored) this.#statuses.set(vbd.devid, await makeCalls(device, restored));
     await this.#options.onConnected(vbd.devid, device);
+  }
+
+  /** Whether the host of this domain has the disk now: not while it is suspended, nor after a move. */
+  #isAttached({ rings, disk }: Vbd, io: BlkfrontIo): boolean {
+    return rings !== undefined && disk?.io === io && !this.#suspended && !this.#moved;
   }
 
   /** The same disk again, behind another backend: unanswered requests go out before anything new. */
@@ -341,30 +353,6 @@ export class Blkfront {
     await this.#releaseRings(vbd);
     vbd.settled();
   }
-}
-
-export interface FrontendFacts {
-  /** Of 512 bytes; may change. */
-  sectors: number;
-  readonly sectorSize: number;
-  readonly info: number;
-  readonly canDiscard: boolean;
-}
-
-/** The guest's disk as a BlockDevice. Its map is all data: the protocol cannot ask what is stored. */
-export function frontendDevice(devid: number, io: DiskCalls, facts: FrontendFacts): BlockDevice {
-  return defineDevice({
-    label: `/dev/${vdevFromNumber(devid).name}`,
-    get size() {
-      return facts.sectors * 512;
-    },
-    blockSize: facts.sectorSize,
-    writable: (facts.info & VDISK.READONLY) === 0,
-    read: (offset, into) => io.read(offset, into),
-    write: (offset, data) => io.write(offset, data),
-    flush: () => io.flush(),
-    ...(facts.canDiscard ? { discard: (offset: number, length: number) => io.discard(offset, length) } : {}),
-  });
 }
 
 /** All of them at once, begun in their order, as they were before. */

@@ -81,6 +81,19 @@ describe("commands", () => {
     expect(whole.payload).toHaveLength(8 + (256 << 10));
   });
 
+  test("a map that costs as much as a read is not asked for by reads", async () => {
+    const device = sparseDevice(SIZE);
+    await device.write(64 << 10, Buffer.alloc(8192, 7));
+    const { path } = await serve({ device, slowMap: true });
+    const raw = await client(path);
+    raw.request(CMD.READ, 0, 256 << 10);
+    const chunk = await raw.chunk();
+    expect(chunk).toMatchObject({ type: REPLY_TYPE.OFFSET_DATA, last: true });
+    expect(chunk.payload).toHaveLength(8 + (256 << 10));
+    raw.request(CMD.BLOCK_STATUS, 0, SIZE, { flags: CMD_FLAG.REQ_ONE });
+    expect((await raw.chunk()).payload.readUInt32BE(8)).toBe(STATE.HOLE | STATE.ZERO);
+  });
+
   test("block status is the device's map, one descriptor when one is asked for", async () => {
     const device = sparseDevice(SIZE);
     await device.write(8192, Buffer.alloc(4096, 1));

@@ -1,7 +1,7 @@
 /** One frontend after another on the same vbd: a boot loader, then a kernel, each with rings of its own kind. */
 import { randomBytes } from "node:crypto";
 import { afterEach, expect, test } from "vitest";
-import { frontendDevice } from "#src/xen/blkfront.js";
+import { frontendDevice } from "#src/xen/blkfront-device.js";
 import { BlkfrontRings, type RingsOptions } from "#src/xen/blkfront-rings.js";
 import { ABIS } from "#src/xen/blkif/layout.js";
 import { VcpuLoop } from "#src/xen/vcpu-loop.js";

@@ -1,7 +1,7 @@
 /** blkfront and blkback of two simulated domains in one thread, over real rings and grants. */
 import type { BlockDevice } from "#src/block/device.js";
 import { BlkbackQueue } from "#src/xen/blkback-queue.js";
-import { frontendDevice } from "#src/xen/blkfront.js";
+import { frontendDevice } from "#src/xen/blkfront-device.js";
 import { BlkfrontRings } from "#src/xen/blkfront-rings.js";
 import { ABIS, BLKIF_OP } from "#src/xen/blkif/layout.js";
 import { createDomainPages, peerView } from "#src/xen/platform/simulated/domain-pages.js";
