@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { connectNbd } from "#src/nbd/client.js";
 import { CMD, NBD_ERRNO } from "#src/nbd/codes.js";
@@ -96,6 +97,55 @@ test("--persistent goes on; --read-only lets nobody write, and shares the disk w
   }
   await world.xvd("info", "a.dsk");
   expect((await serving.end("SIGINT")).code).toBe(0);
+});
+
+describe("a shell that started it in the background and is killed", () => {
+  /** `xvd serve` below a shell that waits for it; the pid is xvd's own. */
+  async function below(world: XvdWorld, ...args: string[]) {
+    const script = '"$@" & echo $!; wait';
+    const command = [process.execPath, XVD, "serve", "a.dsk", "--socket", world.path("s"), ...args];
+    const shell = spawn("sh", ["-c", script, "sh", ...command], {
+      cwd: world.dir,
+      env: { ...process.env, ...world.env },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    running.add(shell);
+    const lines = createInterface(shell.stdout)[Symbol.asyncIterator]();
+    const pid = Number((await lines.next()).value);
+    const uri: string = (await lines.next()).value;
+    const closed = new Promise<void>((resolve) => shell.once("close", () => resolve()));
+    return { shell, pid, uri, closed };
+  }
+
+  test("takes it along: what was written is on the disk, the socket and the lock are gone", async () => {
+    const world = await worldWith("a.dsk");
+    const { shell, uri, closed } = await below(world);
+    const client = await connectNbd(uri);
+    await client.write(4096, Buffer.alloc(512, 0x5a));
+    shell.kill("SIGKILL");
+    await closed; // its stdout is the server's as well: both have ended
+    expect(existsSync(world.path("s"))).toBe(false);
+    await client.close();
+    await world.xvd("io", "a.dsk", "-c", "read -P 0x5a 4k 512");
+  });
+
+  test("but not with --persistent", async () => {
+    const world = await worldWith("a.dsk");
+    const { shell, pid, uri, closed } = await below(world, "--persistent");
+    try {
+      const exited = new Promise((resolve) => shell.once("exit", resolve));
+      shell.kill("SIGKILL");
+      await exited;
+      await sleep(500); // more than it takes to see that the shell has gone
+      const client = await connectNbd(uri);
+      await client.read(0, Buffer.alloc(512));
+      await client.close();
+    } finally {
+      process.kill(pid, "SIGTERM");
+      await closed;
+    }
+    expect(existsSync(world.path("s"))).toBe(false);
+  });
 });
 
 test("several disks, parts of disks among them, on a TCP port of this machine, told in one document", async () => {

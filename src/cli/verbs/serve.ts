@@ -1,4 +1,4 @@
-/** `xvd serve`: disks as NBD exports, until interrupted or until the last client has left. */
+/** `xvd serve`: disks as NBD exports, until interrupted, until the last client has left, or until its starter has ended. */
 import { basename } from "node:path";
 import type { Command } from "commander";
 import { DiskError } from "../../errors.js";
@@ -20,6 +20,8 @@ interface Flags extends DiskFlags {
   readonly json?: boolean;
 }
 
+/** How often it looks whether its starter is there. */
+const LOOK_MS = 200;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export default function serve(command: Command): void {
@@ -32,17 +34,20 @@ export default function serve(command: Command): void {
     .option("--tls <dir>", "encrypt: server-cert.pem, server-key.pem and ca-cert.pem, or keys.psk, in this folder")
     .option("--tls-optional", "let clients without TLS in too")
     .option("--tls-verify-peer", "let only clients in whose certificate ca-cert.pem has signed")
-    .option("--persistent", "go on when the last client has left")
+    .option("--persistent", "go on when the last client has left, or the program that started this has ended")
     .addHelpText(
       "after",
       `
 Prints the URI when clients can connect. Ctrl-C and SIGTERM answer what was asked, write it to the disks, and end.
+So does, without --persistent, the end of the shell or program that started it: nobody could interrupt it any more, and
+it would keep the disk to itself.
 Anybody who reaches the port can read and write the disk: beyond this machine use --tls.`,
     )
     .action((disks: string[], flags: Flags) => run(disks, flags));
 }
 
 async function run(disks: readonly string[], flags: Flags): Promise<void> {
+  const starter = process.ppid; // before anything waits
   const address = addressOf(flags);
   if (flags.tls === undefined && (flags.tlsOptional || flags.tlsVerifyPeer))
     throw usage("--tls-optional or --tls-verify-peer is given without --tls");
@@ -53,7 +58,7 @@ async function run(disks: readonly string[], flags: Flags): Promise<void> {
     for (const [i, disk] of disks.entries())
       opened.set(names[i]!, await openNamed(disk, { ...flags, writable: !flags.readOnly && !flags.forceShare }));
     const exports = new Map([...opened].map(([name, disk]) => [name, exportOf(disk)]));
-    await serveUntilEnd({ ...address, exports, ...(tls ? { tls } : {}) }, opened, flags);
+    await serveUntilEnd({ ...address, exports, ...(tls ? { tls } : {}) }, opened, flags, starter);
   } finally {
     for (const { device } of opened.values()) await device.close();
   }
@@ -63,6 +68,7 @@ async function serveUntilEnd(
   options: NbdServerOptions & ReturnType<typeof addressOf>,
   opened: ReadonlyMap<string, OpenDisk>,
   flags: Flags,
+  starter: number,
 ): Promise<void> {
   const { serveNbd } = await import("../../nbd/server.js");
   let end = () => {};
@@ -76,10 +82,15 @@ async function serveUntilEnd(
     onError: (error) => remark(`xvd serve: ${error instanceof Error ? error.message : error}`),
   });
   for (const signal of SIGNALS) process.on(signal, end);
+  // A process whose parent has ended is given to another one.
+  const looks = setInterval(() => {
+    if (!flags.persistent && process.ppid !== starter) end();
+  }, LOOK_MS).unref();
   try {
     printReady(server, options, opened, flags);
     await ended;
   } finally {
+    clearInterval(looks);
     await server.close();
     for (const { device } of opened.values()) if (device.writable) await device.flush();
     for (const signal of SIGNALS) process.off(signal, end);
