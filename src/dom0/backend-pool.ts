@@ -68,7 +68,7 @@ export interface BackendPoolOptions {
   onError(message: string): void;
 }
 
-/** Threads are started when first needed and shared: as many as there are cores, not one for each disk. */
+/** Threads are shared, as many as there are cores: one before it is needed, the others when they are. */
 export class BackendPool implements BlkbackDataPlane, DiskScript {
   readonly #options: BackendPoolOptions;
   readonly #dom0: DomainView;
@@ -79,6 +79,11 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
   constructor(options: BackendPoolOptions) {
     this.#options = options;
     this.#dom0 = new DomainView(options.dom0);
+  }
+
+  /** Begins to start a thread, so that the first disk need not wait for it. */
+  prepare(): void {
+    if (this.#threads.length === 0 && !this.#stopping) this.#newThread();
   }
 
   async add(id: VbdId, spec: VbdSpec): Promise<{ physicalDevice: string; path: string }> {

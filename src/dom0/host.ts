@@ -146,6 +146,7 @@ export class Host {
     createBootTree(host.xenstored);
     await host.#blkback.start();
     await host.#domains.bootDom0();
+    host.#pool.prepare();
     return host;
   }
 
