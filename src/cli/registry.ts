@@ -108,6 +108,7 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     attach: { summary: "attach a disk as /dev/xvdX", load: () => import("./verbs/attach.js") },
     detach: { summary: "detach a device", load: () => import("./verbs/detach.js") },
     list: { summary: "list attached devices", load: () => import("./verbs/list.js") },
+    top: { summary: "show the I/O of attached devices live", load: () => import("./verbs/top.js") },
     "block-attach": {
       summary: "attach a disk by an xl disk specification",
       load: () => import("./verbs/block-attach.js"),

@@ -1,9 +1,11 @@
 /** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
 import type { FrontendRings } from "../xen/blkback.js";
+import type { VbdLatency } from "../xen/blkback-statistics.js";
 import type { FrontRingState } from "../xen/blkfront-queue.js";
 import type { DomainIdentity, VbdOptions } from "../xen/toolstack.js";
+import type { Journal } from "../xen/vbd-journal.js";
 import type { BackendStatistics } from "./backend-thread.js";
-import type { GuestPartition } from "./guest-disk.js";
+import type { GuestClient, GuestPartition } from "./guest-disk.js";
 
 export const KERNEL_CHOICES = ["auto", "always", "never"] as const;
 export type KernelChoice = (typeof KERNEL_CHOICES)[number];
@@ -64,12 +66,85 @@ export interface AttachedDevice {
   readonly partitions: readonly GuestPartition[];
   readonly socket: string | null;
   readonly connections: number;
+  /** The processes that are connected, one for each connection. */
+  readonly clients: readonly GuestClient[];
   readonly "kernel-device": string | null;
   /** What the frontend published: protocol, and each ring's grant references and event channel; null while it is not connected. */
   readonly ring: FrontendRings | null;
   readonly statistics: BackendStatistics | null;
   /** As the guest's driver sees them. */
   readonly "frontend-rings": readonly FrontRingState[];
+}
+
+/** One key of a vbd's directories and who writes it: the toolstack when it creates the vbd, the step that opens the disk, or a driver. */
+export interface StoreKey {
+  /** `queue-0/ring-ref` within a queue's own directory. */
+  readonly key: string;
+  /** Its first 256 characters. */
+  readonly value: string;
+  readonly by: "toolstack" | "script" | "backend" | "frontend";
+}
+
+/** What both ends agreed on, in the names of blkif.h; sizes in bytes, `sectors` of 512. */
+export interface NegotiatedFeatures {
+  readonly protocol: string;
+  /** Pages of each ring are 2 to the power of it. */
+  readonly "ring-page-order": number;
+  readonly "multi-queue-num-queues": number;
+  /** Segments of a request: what the backend takes, and the most that the frontend sends. */
+  readonly "feature-max-indirect-segments": number;
+  readonly "max-segments": number | null;
+  readonly "feature-persistent": boolean;
+  readonly "feature-flush-cache": boolean;
+  readonly "feature-barrier": boolean;
+  readonly "feature-discard": boolean;
+  readonly "discard-granularity": number | null;
+  readonly "discard-secure": boolean;
+  readonly "sector-size": number | null;
+  readonly "physical-sector-size": number | null;
+  readonly sectors: number | null;
+  /** VDISK_* bits. */
+  readonly info: number | null;
+}
+
+/** All that can be seen of a device: `list --verbose` and `attach --explain`. */
+export interface DeviceDetails extends AttachedDevice {
+  readonly journal: Journal;
+  readonly keys: { readonly backend: readonly StoreKey[]; readonly frontend: readonly StoreKey[] };
+  /** Null while it is not connected. */
+  readonly features: NegotiatedFeatures | null;
+  readonly grants: {
+    /** Of the rings' pages. */
+    readonly "ring-refs": readonly number[];
+    /** Mapped now beside the rings' pages, and those of them that stay mapped. */
+    readonly mapped: number;
+    readonly persistent: number;
+  };
+  /** For each ring: the frontend's port, and Dom0's. */
+  readonly "event-channels": readonly { readonly frontend: number; readonly backend: number }[];
+}
+
+/** One device's counters since its rings were connected. */
+export interface DeviceIo {
+  readonly domain: string;
+  readonly domid: number;
+  readonly vdev: string;
+  readonly number: number;
+  readonly disk: string;
+  readonly size: number; // bytes
+  /** Both ends are. */
+  readonly connected: boolean;
+  /** Null while it has no rings. */
+  readonly statistics: BackendStatistics | null;
+  readonly latency: VbdLatency | null;
+}
+
+/** All devices at one time. */
+export interface IoSample {
+  /** Milliseconds of the daemon's own clock, which never goes back. */
+  readonly time: number;
+  readonly domains: readonly { readonly domid: number; readonly name: string; readonly state: DomainState }[];
+  readonly devices: readonly DeviceIo[];
 }
 
 /**

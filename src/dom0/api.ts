@@ -4,6 +4,7 @@ import { DiskError } from "../errors.js";
 import type { AttachedDevice, Dom0Status, DomainInfo } from "./api-types.js";
 import { createConfiguredDomain } from "./configured-domain.js";
 import type { Host } from "./host.js";
+import { METRICS_TYPE, metricsText } from "./metrics.js";
 import {
   arrivalPlan,
   attachRequest,
@@ -37,6 +38,8 @@ interface Call {
 interface Route {
   /** The body is bytes, at most so many, rather than JSON. */
   readonly maxBytes?: number;
+  /** The result is a text of this type rather than a JSON document. */
+  readonly type?: string;
   run(context: ApiContext, call: Call): Promise<unknown>;
   /** Takes the result back when its client was gone before it could be told: an interrupted attach attaches nothing. */
   undo?(context: ApiContext, result: never): Promise<unknown>;
@@ -88,6 +91,14 @@ const ROUTES: Readonly<Record<string, Route>> = {
       });
     },
   },
+  "GET details": {
+    run({ host }, { query }) {
+      const [domain, device] = [query.get("domain"), query.get("device")];
+      return host.details(domain ?? undefined, device === null ? undefined : Number(device));
+    },
+  },
+  "GET io": { run: ({ host }) => host.io() },
+  "GET metrics": { type: METRICS_TYPE, run: async ({ host }) => metricsText(await host.io()) },
   "POST resize": { run: ({ host }, { words, body }) => host.resize(words[0] ?? "", resizeRequest(body)) },
   "GET block-devices": { run: ({ host }, { words }) => host.blockDevices(words[0] ?? "") },
   "POST stop": { run: ({ host }) => host.stop().then(() => ({})) },
@@ -108,6 +119,7 @@ export async function answer(context: ApiContext, request: IncomingMessage, resp
     const call = { words, query: url.searchParams, body, bytes, signal: goneSignal(response) };
     const result = await route.run(context, call);
     if (response.destroyed) await route.undo?.(context, result as never);
+    else if (route.type) sendText(response, 200, route.type, result as string);
     else send(response, 200, result);
     if (name === "POST stop") context.stop();
   } catch (error) {
@@ -122,8 +134,12 @@ function goneSignal(response: ServerResponse): AbortSignal {
 }
 
 function send(response: ServerResponse, status: number, document: unknown): void {
-  const bytes = Buffer.from(JSON.stringify(document));
-  response.writeHead(status, { "content-type": "application/json", "content-length": bytes.length });
+  sendText(response, status, "application/json", JSON.stringify(document));
+}
+
+function sendText(response: ServerResponse, status: number, type: string, text: string): void {
+  const bytes = Buffer.from(text);
+  response.writeHead(status, { "content-type": type, "content-length": bytes.length });
   response.end(bytes);
 }
 

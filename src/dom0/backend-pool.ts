@@ -10,6 +10,7 @@ import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlkbackDataPlane, DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
+import type { VbdLatency } from "../xen/blkback-statistics.js";
 import type { StoredRun } from "../xen/blkfront-extents.js";
 import { type DomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
 import { ringDoorbell } from "../xen/platform/simulated/event-channels.js";
@@ -176,6 +177,12 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
   async statistics(id: VbdId): Promise<BackendStatistics | null> {
     const vbd = this.#vbds.get(key(id));
     return (vbd && (await this.#callUnlessEnded<BackendStatistics>(vbd.thread, "statistics", { id }))) ?? null;
+  }
+
+  /** Null when nobody serves the vbd. */
+  async latency(id: VbdId): Promise<VbdLatency | null> {
+    const vbd = this.#vbds.get(key(id));
+    return (vbd && (await this.#callUnlessEnded<VbdLatency>(vbd.thread, "latency", { id }))) ?? null;
   }
 
   async forget(domid: number): Promise<void> {

@@ -11,7 +11,13 @@ import { type OpenDisk, openDiskStack } from "../stack/disk.js";
 import { resizeFile } from "../stack/resize-disk.js";
 import type { DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import { BlkbackQueue } from "../xen/blkback-queue.js";
-import { type BackRingState, totalStatistics, type VbdStatistics } from "../xen/blkback-statistics.js";
+import {
+  type BackRingState,
+  totalLatency,
+  totalStatistics,
+  type VbdLatency,
+  type VbdStatistics,
+} from "../xen/blkback-statistics.js";
 import type { StoredRun } from "../xen/blkfront-extents.js";
 import { ABIS } from "../xen/blkif/layout.js";
 import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
@@ -177,6 +183,11 @@ const methods: RpcMethods = {
       failure: queues.find(({ failure }) => failure)?.failure?.message ?? null,
       rings: queues.map(({ state }) => state),
     };
+  },
+
+  latency({ id }: { id: VbdId }): VbdLatency | null {
+    const vbd = vbds.get(key(id));
+    return vbd ? totalLatency([...vbd.queues, ...vbd.closing]) : null;
   },
 
   forget: ({ domid }: { domid: number }) => platform.forget(domid),

@@ -10,8 +10,10 @@ import type {
   AttachedDevice,
   AttachRequest,
   CreateDomainRequest,
+  DeviceDetails,
   Dom0Status,
   DomainInfo,
+  IoSample,
   MigrateRequest,
   MigrateResult,
   MigrationProgress,
@@ -155,6 +157,20 @@ export class Dom0Client {
       ...(options.force ? { force: "1" } : {}),
     });
     return this.#call("DELETE", `devices/${encodeURIComponent(which)}?${query}`);
+  }
+
+  /** All that can be seen of the devices of a domain (default: of all), or of one of them by its number. */
+  details(domain?: string, device?: number): Promise<DeviceDetails[]> {
+    const query = new URLSearchParams({
+      ...(domain === undefined ? {} : { domain }),
+      ...(device === undefined ? {} : { device: String(device) }),
+    });
+    return this.#call("GET", `details?${query}`);
+  }
+
+  /** The counters of all devices now. */
+  io(): Promise<IoSample> {
+    return this.#call("GET", "io");
   }
 
   /** Resolves when the guest sees the new size. */

@@ -50,6 +50,7 @@ export class DomainDescriber {
       partitions: info?.partitions ?? [],
       socket: info?.socket ?? null,
       connections: info?.connections ?? 0,
+      clients: info?.clients ?? [],
       "kernel-device": info?.kernelDevice ?? null,
       ring: this.#pool.rings(id),
       statistics,

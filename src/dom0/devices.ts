@@ -4,15 +4,23 @@ import type { XvdPaths } from "../os/xvd-paths.js";
 import type { Blkback } from "../xen/blkback.js";
 import { collides, firstFree, parseVdev } from "../xen/blkif/vdev.js";
 import type { Toolstack } from "../xen/toolstack.js";
-import type { AttachedDevice, AttachRequest, Dom0Record, ResizeRequest } from "./api-types.js";
+import type { VbdJournal } from "../xen/vbd-journal.js";
+import type { XenstoreClient } from "../xen/xenstore/client.js";
+import type { AttachedDevice, AttachRequest, DeviceDetails, Dom0Record, ResizeRequest } from "./api-types.js";
 import type { BackendPool } from "./backend-pool.js";
 import type { DomainDescriber } from "./describe.js";
+import { describeDetails } from "./device-details.js";
 import type { AttachedVbd, Domain, Domains } from "./domains.js";
 import { resizeVbd } from "./live-resize.js";
 import { kernelRecordFile, runId } from "./places.js";
 
+/** Users of a device that a refusal names. */
+const MAX_NAMED = 8;
+
 export interface DevicesOptions {
   readonly paths: XvdPaths;
+  readonly store: XenstoreClient;
+  readonly journal: VbdJournal;
   readonly domains: Domains;
   readonly toolstack: Toolstack;
   readonly pool: BackendPool;
@@ -89,13 +97,12 @@ export class Devices {
     const { domain, devid, vbd } = this.#find(which, options.domain);
     refuseBusy(domain, `detach ${vbd.vdev.name} from`);
     const device = await describer.device(domain, devid);
-    if (device.connections > 0 && !options.force) {
-      const clients = `${device.connections} client${device.connections > 1 ? "s are" : " is"} connected to its sockets in ${domain.guest.socketDir}`;
+    if (device.connections > 0 && !options.force)
       throw new DiskError(
         "DENIED",
-        `Cannot detach ${vbd.vdev.name} from ${domain.name}: it is in use, ${clients}, allowed with --force`,
+        `Cannot detach ${vbd.vdev.name} from ${domain.name}: it is in use, ${describeUsers(device, domain.guest.socketDir)}, allowed with --force`,
+        { details: { pids: device.clients.flatMap(({ pid }) => pid ?? []) } },
       );
-    }
     const force = options.force === true || domain.guest.crashed; // a crashed guest cannot be asked
     if (!force) this.#needAnswers(domain, `detach ${vbd.vdev.name} from`);
     if (domain.domid === 0) await domain.guest.closeKernel(devid, force);
@@ -112,6 +119,12 @@ export class Devices {
     this.#needAnswers(domain, `resize ${vdev} of`);
     const { guest, vbds } = domain;
     return describer.device(domain, await resizeVbd({ pool, blkback, guest, vbds, timeoutMs }, vdev, options));
+  }
+
+  /** All that can be seen of a device. */
+  async details(domain: Domain, devid: number): Promise<DeviceDetails> {
+    const { describer, store, journal } = this.#options;
+    return describeDetails(store, journal, await describer.device(domain, devid));
   }
 
   async crashBackend(vdev: string, which: string): Promise<void> {
@@ -183,6 +196,17 @@ export class Devices {
       `Cannot detach ${which}: it is attached to ${found.map((each) => each.domain.name).join(", ")}, choose with --domain`,
     );
   }
+}
+
+/** Clients whose processes are not known are only counted. */
+function describeUsers({ connections, clients }: AttachedDevice, socketDir: string): string {
+  const count = `${connections} client${connections > 1 ? "s are" : " is"} connected to its sockets in ${socketDir}`;
+  const known = new Map(
+    clients.flatMap(({ pid, command }) => (pid === null ? [] : [[pid, `${command} (pid ${pid})`]])),
+  );
+  if (known.size === 0) return count;
+  const more = known.size > MAX_NAMED ? ` and ${known.size - MAX_NAMED} more` : "";
+  return `${count}: ${[...known.values()].slice(0, MAX_NAMED).join(", ")}${more}`;
 }
 
 /** The disk as the toolstack is told of it. */

@@ -18,10 +18,19 @@ export interface GuestDiskInfo {
   readonly partitions: readonly GuestPartition[];
   /** Clients that are connected now, over all sockets of the disk. */
   readonly connections: number;
+  /** Each of them. */
+  readonly clients: readonly GuestClient[];
   /** The node of the kernel's device. */
   readonly kernelDevice: string | null;
   /** Of its driver. */
   readonly rings: readonly FrontRingState[];
+}
+
+/** A client of a disk or of one of its partitions; its process is null where the system cannot tell. */
+export interface GuestClient {
+  readonly device: string;
+  readonly pid: number | null;
+  readonly command: string | null;
 }
 
 export interface GuestPartition {
@@ -107,15 +116,17 @@ export class GuestDisk {
 
   describe(): GuestDiskInfo {
     const nodes = [...this.#nodes.values()];
+    const clients = [
+      ...clientsOf(this.#name, this.#whole),
+      ...nodes.flatMap(({ partition, server }) => clientsOf(`${this.#name}${partition.number}`, server)),
+    ];
     return {
       vdev: this.#name,
       size: this.#device.size,
       socket: `${this.#dir}/${this.#name}`,
       partitions: nodes.map(({ partition }) => this.#describePartition(partition)),
-      connections: nodes.reduce(
-        (sum, node) => sum + node.server.connectionCount(),
-        this.#whole?.connectionCount() ?? 0,
-      ),
+      connections: clients.length,
+      clients,
       kernelDevice: this.#kernel?.path ?? null,
       rings: this.#rings(),
     };
@@ -202,6 +213,14 @@ export class GuestDisk {
       socket: `${this.#dir}/${name}`,
     };
   }
+}
+
+function clientsOf(name: string, server: NbdServer | undefined): GuestClient[] {
+  return (server?.clients() ?? []).map((peer) => ({
+    device: `/dev/${name}`,
+    pid: peer?.pid ?? null,
+    command: peer?.command ?? null,
+  }));
 }
 
 function samePlace(a: Partition | undefined, b: Partition): boolean {

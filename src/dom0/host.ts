@@ -10,6 +10,7 @@ import { Blkback } from "../xen/blkback.js";
 import { type BlockInfo, blockDevices } from "../xen/block-info.js";
 import { Hypervisor } from "../xen/platform/simulated/hypervisor.js";
 import { Toolstack } from "../xen/toolstack.js";
+import { VbdJournal } from "../xen/vbd-journal.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { createBootTree } from "../xen/xenstore/boot-tree.js";
 import { XenstoreClient } from "../xen/xenstore/client.js";
@@ -17,12 +18,21 @@ import type { Clock } from "../xen/xenstore/clock.js";
 import { XenstoreRings } from "../xen/xenstore/ring-server.js";
 import { Xenstored } from "../xen/xenstore/server.js";
 import { localTransport } from "../xen/xenstore/transport.js";
-import type { AttachedDevice, AttachRequest, Dom0Record, DomainInfo, ResizeRequest } from "./api-types.js";
+import type {
+  AttachedDevice,
+  AttachRequest,
+  DeviceDetails,
+  Dom0Record,
+  DomainInfo,
+  IoSample,
+  ResizeRequest,
+} from "./api-types.js";
 import { Arrivals } from "./arrivals.js";
 import { BackendPool } from "./backend-pool.js";
 import { DomainDescriber } from "./describe.js";
 import { Devices } from "./devices.js";
 import { DEFAULT_MEMORY, type DomainOptions, Domains } from "./domains.js";
+import { IoSampler } from "./io-sample.js";
 import { Lifecycle } from "./lifecycle.js";
 import { Migrations } from "./migrate.js";
 import { Saves } from "./save.js";
@@ -59,6 +69,7 @@ export class Host {
   readonly #domains: Domains;
   readonly #devices: Devices;
   readonly #describer: DomainDescriber;
+  readonly #io: IoSampler;
   readonly #pool: BackendPool;
   readonly #blkback: Blkback;
 
@@ -87,7 +98,8 @@ export class Host {
       onError,
     });
     const pool = this.#pool;
-    const toolstack = new Toolstack({ store, script: pool, timeoutMs });
+    const journal = new VbdJournal(store, clock.now);
+    const toolstack = new Toolstack({ store, script: pool, timeoutMs, journal });
     this.#blkback = new Blkback({ store, domid: 0, plane: pool, onError });
     this.#domains = new Domains({
       paths,
@@ -106,12 +118,15 @@ export class Host {
     const domains = this.#domains;
     this.#describer = new DomainDescriber(toolstack, pool);
     const blkback = this.#blkback;
+    this.#io = new IoSampler({ domains, toolstack, pool, now: clock.now });
     this.#devices = new Devices({
       paths,
       domains,
       toolstack,
       pool,
       blkback,
+      store,
+      journal,
       describer: this.#describer,
       timeoutMs,
       onChange,
@@ -158,6 +173,21 @@ export class Host {
 
   async domain(which: string): Promise<DomainInfo> {
     return this.#describer.domain(this.#domains.find(which, "describe"));
+  }
+
+  /** All that can be seen of the devices of a domain (default: of all domains), or of one of them by its number. */
+  async details(which?: string, devid?: number): Promise<DeviceDetails[]> {
+    const domains = which === undefined ? this.#domains.all() : [this.#domains.find(which, "describe devices of")];
+    const wanted = domains.flatMap((domain) => [...domain.vbds.keys()].map((number) => ({ domain, number })));
+    const asked = wanted
+      .filter(({ number }) => devid === undefined || number === devid)
+      .map(({ domain, number }) => this.#devices.details(domain, number).catch(() => undefined)); // it has gone meanwhile
+    return (await Promise.all(asked)).filter((device) => device !== undefined);
+  }
+
+  /** The counters of all devices now. */
+  io(): Promise<IoSample> {
+    return this.#io.sample();
   }
 
   /** The domain's vbds as the store has them. */

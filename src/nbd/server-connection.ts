@@ -1,10 +1,11 @@
 /** One client of the server: its socket, and the handshake or transmission that the socket's bytes belong to. */
 import type { Socket } from "node:net";
+import { type Peer, peerOf } from "../os/peer.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { ExportSource } from "./exports.js";
 import { type Encryption, Handshake, type Session } from "./handshake.js";
 import { encryptServerSide, type ServerTls } from "./server-tls.js";
-import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
+import { descriptorOf, KEEP_ALIVE_MS, sendParts } from "./socket.js";
 import type { DrivenSocket, SocketThreads } from "./socket-threads.js";
 import { Transmission, type TransmissionLimits } from "./transmission.js";
 
@@ -62,6 +63,12 @@ export class ServerConnection {
 
   get session(): Session | undefined {
     return this.#session;
+  }
+
+  /** The process at the other end of a unix socket, also while a thread drives it; null when it cannot be told. */
+  get peer(): Peer | null {
+    const fd = this.#plain.remoteAddress === undefined ? descriptorOf(this.#plain) : null;
+    return fd === null ? null : peerOf(fd);
   }
 
   get wrote(): boolean {

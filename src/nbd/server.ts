@@ -5,6 +5,7 @@
  * requests at once. Does not: a filter in the payload of BLOCK_STATUS, RESIZE.
  */
 import { type AddressInfo, createServer } from "node:net";
+import type { Peer } from "../os/peer.js";
 import { BufferPool } from "./buffer-pool.js";
 import { MAX_PAYLOAD } from "./codes.js";
 import { checkExports, type ExportSource } from "./exports.js";
@@ -62,6 +63,8 @@ export interface NbdServer {
   uri(exportName?: string): string;
   /** Clients that have chosen the export now, or any export. */
   connectionCount(exportName?: string): number;
+  /** Each of those clients: its process, where the system can tell (a unix socket on Linux). */
+  clients(exportName?: string): (Peer | null)[];
   /** Takes no more clients and removes the socket; those that are connected stay until `close`. Idempotent. */
   stopAccepting(): void;
   /** Takes no more clients and requests, lets requests in flight end, closes all connections and removes the socket. Idempotent. */
@@ -95,12 +98,14 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
   server.on("error", (error) => options.onError?.(error));
 
   const target = boundTarget(options, server.address());
+  const connected = (name: string | undefined) =>
+    [...clients].filter(({ session }) => session && (name === undefined || session.name === name));
   let closing: Promise<void> | undefined;
   return {
     port: "port" in target ? target.port : undefined,
     uri: (exportName = "") => printNbdUri({ target, exportName, ...(tls ? { tls: {} } : {}) }),
-    connectionCount: (name) =>
-      [...clients].filter(({ session }) => session && (name === undefined || session.name === name)).length,
+    connectionCount: (name) => connected(name).length,
+    clients: (name) => connected(name).map(({ peer }) => peer),
     stopAccepting: () => void server.close(),
     close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs).then(() => threads.close())),
   };

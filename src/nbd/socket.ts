@@ -18,14 +18,21 @@ interface Handle {
   readStop(): number;
 }
 
+/** The descriptor, which stays the socket's own; null when it has none any more. */
+export function descriptorOf(socket: Socket): number | null {
+  const fd = (socket as unknown as { _handle?: Handle | null })._handle?.fd;
+  return fd === undefined || fd < 0 ? null : fd;
+}
+
 /**
  * The descriptor of a paused socket, which the event loop does not read any more until the socket is resumed, and what it has read already.
  * Node has no public way to ask for either; its own streams do the same, and have for all of its versions.
  */
 export function takeDescriptor(socket: Socket): { readonly fd: number; readonly rest: Buffer } | null {
-  const handle = (socket as unknown as { _handle?: Handle | null })._handle;
-  if (!handle || handle.fd === undefined || handle.fd < 0) return null;
+  const fd = descriptorOf(socket);
+  if (fd === null) return null;
+  const handle = (socket as unknown as { _handle: Handle })._handle;
   handle.readStop();
   handle.reading = false;
-  return { fd: handle.fd, rest: (socket.read() as Buffer | null) ?? Buffer.alloc(0) };
+  return { fd, rest: (socket.read() as Buffer | null) ?? Buffer.alloc(0) };
 }

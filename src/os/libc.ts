@@ -32,6 +32,8 @@ export interface Libc {
   testLock(fd: number, type: number, offset: number, length: number): number;
   /** Gives an O_TMPFILE file a name; `-EEXIST` when the name is taken. */
   linkOpenFile(fd: number, path: string): number;
+  /** The process that connected a unix socket's other end (SO_PEERCRED); 0 when it is in a pid namespace that cannot be seen. */
+  peerPid(socket: number): number;
   /** Bytes of a block device (ioctl BLKGETSIZE64). */
   deviceSize(fd: number): number;
   /** What offsets, lengths and memory must be multiples of with O_DIRECT (statx STATX_DIOALIGN); null where the system does not say. */
@@ -74,6 +76,8 @@ const AT_FDCWD = -100;
 const AT_SYMLINK_FOLLOW = 0x400;
 const FICLONE = 0x4004_9409;
 const FICLONERANGE = 0x4020_940d;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
 const BLKGETSIZE64 = 0x8008_1272;
 const AT_EMPTY_PATH = 0x1000;
 const STATX_DIOALIGN = 0x2000;
@@ -179,6 +183,7 @@ function declareCalls(koffi: Koffi) {
     ioctlNumber: declare("ioctl", "int", "int", "ulong", "intptr_t"),
     ioctlBytes: declare("ioctl", "int", "int", "ulong", "void *"),
     fcntl: declare("fcntl", "int", "int", "int", "void *"),
+    getsockopt: declare("getsockopt", "int", "int", "int", "int", "void *", "void *"),
     linkat: declare("linkat", "int", "int", "str", "int", "str", "int"),
     mmap: declare("mmap", "intptr_t", "intptr_t", "size_t", "int", "int", "int", "int64_t"),
     ringSetup: declare("syscall", "long", "long", "uint", "void *"),
@@ -260,9 +265,15 @@ function locking({ fcntl }: Calls, { answer }: Kernel) {
   } satisfies Partial<Libc>;
 }
 
-function naming({ linkat, ioctlBytes }: Calls, { answer }: Kernel) {
+function naming({ linkat, ioctlBytes, getsockopt }: Calls, { answer }: Kernel) {
   return {
     linkOpenFile: (fd, path) => answer(linkat(AT_FDCWD, `/proc/self/fd/${fd}`, AT_FDCWD, path, AT_SYMLINK_FOLLOW)),
+    peerPid(socket) {
+      const credentials = new Int32Array(3); // struct ucred: pid, uid, gid
+      const length = Int32Array.of(credentials.byteLength);
+      const result = answer(getsockopt(socket, SOL_SOCKET, SO_PEERCRED, credentials, length));
+      return result < 0 ? result : credentials[0]!;
+    },
     deviceSize(fd) {
       const size = new BigUint64Array(1);
       const result = answer(ioctlBytes(fd, BLKGETSIZE64, size));

@@ -28,6 +28,7 @@ export class RequestGrants implements IndirectPages {
   readonly #kept: Map<number, MappedGrant> | undefined;
   readonly #spare: MappedGrant[] = [];
   #uses = 0;
+  #mapped = 0;
   #nextPurge = 0;
   /** When the count of uses was what: the clock is not asked for every page. */
   readonly #marks: { readonly time: number; readonly uses: number }[] = [];
@@ -45,6 +46,11 @@ export class RequestGrants implements IndirectPages {
   /** Mappings that outlive their requests. */
   get kept(): number {
     return this.#kept?.size ?? 0;
+  }
+
+  /** All mappings. */
+  get mapped(): number {
+    return this.#mapped;
   }
 
   /** Maps the pages of all segments: read-only for a WRITE, unless they are kept. All, or none and the GNTST status that says why. */
@@ -88,8 +94,7 @@ export class RequestGrants implements IndirectPages {
 
   /** Lets the kept pages go. No request uses any. */
   close(): void {
-    for (const grant of this.#kept?.values() ?? []) this.#foreign.unmap(grant.handle);
-    this.#kept?.clear();
+    for (const grant of this.#kept?.values() ?? []) this.#letGo(grant);
   }
 
   /** A negative GNTST status when it cannot be mapped. */
@@ -104,6 +109,7 @@ export class RequestGrants implements IndirectPages {
     // A page that is kept serves reads and writes: the frontend grants all of them writable.
     const handle = this.#foreign.map(this.#domid, ref, writable || this.#kept !== undefined);
     if (handle < 0) return handle;
+    this.#mapped++;
     const page = this.#foreign.page(handle);
     const grant = this.#spare.pop() ?? { ref, handle, page, users: 0, lastUse: 0, kept: false };
     grant.ref = ref;
@@ -119,6 +125,7 @@ export class RequestGrants implements IndirectPages {
   #release(grant: MappedGrant): void {
     grant.users--;
     if (grant.kept) return;
+    this.#mapped--;
     this.#foreign.unmap(grant.handle);
     this.#spare.push(grant);
   }
@@ -136,6 +143,7 @@ export class RequestGrants implements IndirectPages {
 
   #letGo(grant: MappedGrant): void {
     this.#kept!.delete(grant.ref);
+    this.#mapped--;
     this.#foreign.unmap(grant.handle);
   }
 }

@@ -6,8 +6,9 @@
  */
 import type { BlockDevice } from "../block/device.js";
 import { isZero } from "../bytes/align.js";
+import { MONOTONIC_CLOCK } from "../os/clock.js";
 import { RequestGrants } from "./blkback-grants.js";
-import { type BackRingState, newStatistics } from "./blkback-statistics.js";
+import { type BackRingState, newStatistics, RequestLatency } from "./blkback-statistics.js";
 import { BLKIF_OP, BLKIF_RSP, type BlkifAbi } from "./blkif/layout.js";
 import { BlkifRequest, type VbdLimits } from "./blkif/request.js";
 import { GNTST, type MappedRing, type XenPlatform } from "./platform/platform.js";
@@ -34,18 +35,21 @@ export interface RingAddress {
 
 export class BlkbackQueue implements VcpuWork {
   readonly statistics = newStatistics();
+  readonly latency = new RequestLatency();
   readonly grants: RequestGrants;
   readonly #platform: XenPlatform;
   readonly #device: BlockDevice;
   readonly #limits: VbdLimits;
   readonly #abi: BlkifAbi;
   readonly #onWake: () => void;
+  readonly #now: () => number;
   readonly #mapping: MappedRing;
   readonly #port: number;
   readonly #ring: BackRing;
   readonly #slot: Int32Array;
   readonly #idleRequests: BlkifRequest[] = [];
-  #responses = 0;
+  /** Answered, and not yet published. */
+  readonly #ended: BlkifRequest[] = [];
   #notified = 0;
   #suppressed = 0;
   /** Alone on the disk: what came before it is done first, what comes after it waits. */
@@ -57,13 +61,24 @@ export class BlkbackQueue implements VcpuWork {
   failure: Error | undefined;
   inFlight = 0;
 
-  /** Maps the ring and binds the event channel. Throws and leaves nothing behind when the frontend's keys are bad. */
-  constructor(platform: XenPlatform, device: BlockDevice, limits: VbdLimits, address: RingAddress, onWake: () => void) {
+  /**
+   * Maps the ring and binds the event channel. Throws and leaves nothing behind when the frontend's keys are bad.
+   * `now`: milliseconds of a clock that never goes back.
+   */
+  constructor(
+    platform: XenPlatform,
+    device: BlockDevice,
+    limits: VbdLimits,
+    address: RingAddress,
+    onWake: () => void,
+    now: () => number = MONOTONIC_CLOCK.now,
+  ) {
     this.#platform = platform;
     this.#device = device;
     this.#limits = limits;
     this.#abi = address.abi;
     this.#onWake = onWake;
+    this.#now = now;
     const { frontendDomid, persistent = false, maxIndirectSegments = 0 } = address;
     this.grants = new RequestGrants(platform.foreign, { frontendDomid, persistent, maxIndirectSegments });
     this.#mapping = mapRing(platform, address);
@@ -87,16 +102,21 @@ export class BlkbackQueue implements VcpuWork {
       in_flight: this.inFlight,
       notified: this.#notified,
       suppressed: this.#suppressed,
+      port: this.#port,
+      mapped_grants: this.grants.mapped,
       persistent_grants: this.grants.kept,
     };
   }
 
   take(): number {
     const count = this.#available();
+    if (count === 0) return 0;
+    const now = this.#now();
     let taken = 0;
     for (let bytes = 0; taken < count && bytes < BATCH_BYTES && !this.#barrier; taken++) {
       this.#ring.take(this.#slot);
       const request = this.#idleRequests.pop() ?? new BlkifRequest();
+      request.begun = now;
       this.#start(request);
       bytes += request.length;
     }
@@ -104,10 +124,10 @@ export class BlkbackQueue implements VcpuWork {
   }
 
   publish(): void {
-    if (this.#responses === 0) return;
-    this.#responses = 0;
+    if (this.#ended.length === 0) return;
     if (this.#ring.push()) this.#notify();
     else this.#suppressed++;
+    this.#recordEnded();
   }
 
   finalCheck(): boolean {
@@ -153,6 +173,16 @@ export class BlkbackQueue implements VcpuWork {
     });
   }
 
+  /** The clock is asked once for all of a batch; the frontend was told before. */
+  #recordEnded(): void {
+    const now = this.#now();
+    for (const request of this.#ended) {
+      if (request.begun >= 0) this.latency.record(request.operation, (now - request.begun) * 1000);
+      this.#idleRequests.push(request);
+    }
+    this.#ended.length = 0;
+  }
+
   /** Requests that may be taken now. */
   #available(): number {
     if (this.failure || this.#held > 0 || this.#barrier) return 0;
@@ -168,8 +198,10 @@ export class BlkbackQueue implements VcpuWork {
     let status = request.parse(this.#slot, this.#abi, this.#limits, this.grants);
     if (status === BLKIF_RSP.OKAY) status = this.#map(request);
     this.inFlight++;
-    if (status !== BLKIF_RSP.OKAY) this.#finish(request, status);
-    else if (request.operation !== BLKIF_OP.WRITE_BARRIER) this.#run(request);
+    if (status !== BLKIF_RSP.OKAY) {
+      request.begun = -1;
+      this.#finish(request, status);
+    } else if (request.operation !== BLKIF_OP.WRITE_BARRIER) this.#run(request);
     else {
       this.#barrier = request;
       if (this.inFlight === 1) this.#run(request);
@@ -257,8 +289,7 @@ export class BlkbackQueue implements VcpuWork {
     if (status !== BLKIF_RSP.OKAY) this.statistics.errors++;
     // operation, a zero byte of padding, status: blkif_response from byte 8 on
     this.#ring.respond(request.idLow, request.idHigh, request.operation | ((status & 0xffff) << 16));
-    this.#responses++;
-    this.#idleRequests.push(request);
+    this.#ended.push(request);
     this.inFlight--;
     if (this.#barrier === request) this.#barrier = undefined;
     else if (this.#barrier && this.inFlight === 1) this.#run(this.#barrier);

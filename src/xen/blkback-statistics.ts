@@ -1,4 +1,6 @@
-/** What a backend counts, in the names of blkback and ring.h. */
+/** What a backend counts, in the names of blkback and ring.h, and how long its requests took. */
+import { BLKIF_OP } from "./blkif/layout.js";
+import { type LatencyCounts, LatencyHistogram, mergeLatency } from "./latency-histogram.js";
 import type { BackRingIndices } from "./ring.js";
 
 /** Counters as blkback keeps them in sysfs `statistics`; sectors are 512 bytes. */
@@ -23,7 +25,11 @@ export interface BackRingState extends BackRingIndices {
   /** Batches of answers of which the frontend was told, and those of which it had not asked to be told. */
   readonly notified: number;
   readonly suppressed: number;
-  /** Grants that stay mapped. */
+  /** Dom0's end of the event channel. */
+  readonly port: number;
+  /** Grants that are mapped now, beside those of the ring itself. */
+  readonly mapped_grants: number;
+  /** Those of them that stay mapped. */
   readonly persistent_grants: number;
 }
 
@@ -40,3 +46,42 @@ export function totalStatistics(queues: readonly { readonly statistics: VbdStati
 }
 
 const COUNTERS = ["rd_req", "wr_req", "f_req", "ds_req", "oo_req", "rd_sect", "wr_sect", "errors"] as const;
+
+export const LATENCY_KINDS = ["read", "write", "flush", "discard"] as const;
+export type LatencyKind = (typeof LATENCY_KINDS)[number];
+
+/** For each kind of request, from when it was taken off the ring until its answer was published. */
+export type VbdLatency = Readonly<Record<LatencyKind, LatencyCounts>>;
+
+const KIND_OF: Readonly<Record<number, LatencyKind>> = {
+  [BLKIF_OP.READ]: "read",
+  [BLKIF_OP.WRITE]: "write",
+  [BLKIF_OP.WRITE_BARRIER]: "flush",
+  [BLKIF_OP.FLUSH_DISKCACHE]: "flush",
+  [BLKIF_OP.DISCARD]: "discard",
+};
+
+/** Of one ring. A histogram is made when its first request has ended. */
+export class RequestLatency {
+  readonly #byOperation: (LatencyHistogram | undefined)[] = [];
+
+  /** `operation` is one that a request can have; `us` are microseconds. */
+  record(operation: number, us: number): void {
+    let histogram = this.#byOperation[operation];
+    if (!histogram) this.#byOperation[operation] = histogram = new LatencyHistogram();
+    histogram.record(us);
+  }
+
+  /** Of this operation's kind. */
+  counts(kind: LatencyKind): LatencyCounts[] {
+    return this.#byOperation.flatMap((histogram, operation) =>
+      histogram && KIND_OF[operation] === kind ? [histogram.counts] : [],
+    );
+  }
+}
+
+/** Of all rings of a vbd. */
+export function totalLatency(queues: readonly { readonly latency: RequestLatency }[]): VbdLatency {
+  const total = (kind: LatencyKind) => mergeLatency(queues.flatMap(({ latency }) => latency.counts(kind)));
+  return { read: total("read"), write: total("write"), flush: total("flush"), discard: total("discard") };
+}

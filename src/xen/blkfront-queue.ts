@@ -39,6 +39,8 @@ export interface FrontRingState extends FrontRingIndices {
   readonly in_flight: number;
   /** Requests that wait for a slot or for pages. */
   readonly waiting: number;
+  /** The most that a request may have; above 11 in indirect requests. */
+  readonly max_segments: number;
   /** Batches of requests of which the backend was told, and those of which it had not asked to be told. */
   readonly notified: number;
   readonly suppressed: number;
@@ -122,6 +124,7 @@ export class BlkfrontQueue implements VcpuWork {
       ...this.#ring.indices,
       in_flight: this.inFlight,
       waiting: this.#waiting.length,
+      max_segments: this.#features.maxSegments,
       notified: this.#notified,
       suppressed: this.#suppressed,
     };

@@ -24,20 +24,25 @@ export function ringSize(bytes: number, stride: number): number {
   return 2 ** Math.floor(Math.log2((bytes - 64) / stride));
 }
 
-/** Where a frontend is on its ring, in the names of ring.h. */
+/** Where a frontend is on its ring, in the names of ring.h. `req_event` and `rsp_prod` are the backend's, as they were seen last. */
 export interface FrontRingIndices {
   /** Slots. */
   readonly size: number;
   readonly req_prod: number;
+  readonly req_event: number;
+  readonly rsp_prod: number;
   readonly rsp_cons: number;
+  readonly rsp_event: number;
 }
 
-/** Where a backend is. `req_prod` is the frontend's, as it was seen last. */
+/** Where a backend is. `req_prod` and `rsp_event` are the frontend's, as they were seen last. */
 export interface BackRingIndices {
   readonly size: number;
   readonly req_prod: number;
   readonly req_cons: number;
+  readonly req_event: number;
   readonly rsp_prod: number;
+  readonly rsp_event: number;
 }
 
 /** The frontend's half. The frontend alone initialises the ring. */
@@ -47,7 +52,10 @@ export class FrontRing {
   readonly #slotWords: number;
   readonly #response = new Int32Array(RESPONSE_WORDS);
   #reqProdPvt = 0;
+  #reqEventSeen = 1;
+  #rspProdSeen = 0;
   #rspCons = 0;
+  #rspEvent = 1;
 
   constructor(words: RingWords, stride: number) {
     this.#words = words;
@@ -65,7 +73,14 @@ export class FrontRing {
 
   /** Without a look at the shared memory. */
   get indices(): FrontRingIndices {
-    return { size: this.size, req_prod: this.#reqProdPvt, rsp_cons: this.#rspCons };
+    return {
+      size: this.size,
+      req_prod: this.#reqProdPvt,
+      req_event: this.#reqEventSeen,
+      rsp_prod: this.#rspProdSeen,
+      rsp_cons: this.#rspCons,
+      rsp_event: this.#rspEvent,
+    };
   }
 
   /** Writes a request into the next slot; the backend sees it after `push`. The caller checks `free`. */
@@ -78,12 +93,15 @@ export class FrontRing {
   push(): boolean {
     const old = this.#words.load(REQ_PROD);
     this.#words.store(REQ_PROD, this.#reqProdPvt);
-    return crossed(old, this.#reqProdPvt, this.#words.load(REQ_EVENT));
+    const reqEvent = this.#words.load(REQ_EVENT);
+    this.#reqEventSeen = reqEvent;
+    return crossed(old, this.#reqProdPvt, reqEvent);
   }
 
   /** Calls `each` with a private copy of each response (valid during the call), up to `most` of them. Throws `PROTOCOL` when the backend's index is impossible. */
   takeResponses(each: (response: Int32Array) => void, most = this.size): number {
     const rspProd = this.#words.load(RSP_PROD);
+    this.#rspProdSeen = rspProd;
     const count = (rspProd - this.#rspCons) >>> 0;
     if (count > (this.#reqProdPvt - this.#rspCons) >>> 0)
       throw new DiskError(
@@ -101,7 +119,8 @@ export class FrontRing {
 
   /** Asks to be told of the next response; true when one has come meanwhile and must be taken first. */
   finalCheckForResponses(): boolean {
-    this.#words.store(RSP_EVENT, this.#rspCons + 1);
+    this.#rspEvent = (this.#rspCons + 1) >>> 0;
+    this.#words.store(RSP_EVENT, this.#rspEvent);
     return this.#words.load(RSP_PROD) !== this.#rspCons;
   }
 }
@@ -115,6 +134,8 @@ export class BackRing {
   #reqCons: number;
   #rspProdPvt: number;
   #reqProdSeen = 0;
+  #reqEvent: number;
+  #rspEventSeen: number;
   /** Whether another backend has answered on this ring before. */
   readonly resumed: boolean;
 
@@ -125,13 +146,22 @@ export class BackRing {
     this.size = ringSize(words.byteLength, stride);
     this.#rspProdPvt = words.load(RSP_PROD);
     this.#reqCons = this.#rspProdPvt;
+    this.#reqEvent = words.load(REQ_EVENT);
+    this.#rspEventSeen = words.load(RSP_EVENT);
     this.resumed = this.#rspProdPvt !== 0;
     this.available();
   }
 
   /** Without a look at the shared memory: also after the ring was let go. */
   get indices(): BackRingIndices {
-    return { size: this.size, req_prod: this.#reqProdSeen, req_cons: this.#reqCons, rsp_prod: this.#rspProdPvt };
+    return {
+      size: this.size,
+      req_prod: this.#reqProdSeen,
+      req_cons: this.#reqCons,
+      req_event: this.#reqEvent,
+      rsp_prod: this.#rspProdPvt,
+      rsp_event: this.#rspEventSeen,
+    };
   }
 
   /** Memory for one slot, as long as `take` copies. */
@@ -174,12 +204,15 @@ export class BackRing {
   push(): boolean {
     const old = this.#words.load(RSP_PROD);
     this.#words.store(RSP_PROD, this.#rspProdPvt);
-    return crossed(old, this.#rspProdPvt, this.#words.load(RSP_EVENT));
+    const rspEvent = this.#words.load(RSP_EVENT);
+    this.#rspEventSeen = rspEvent;
+    return crossed(old, this.#rspProdPvt, rspEvent);
   }
 
   /** Asks to be told of the next request; true when one has come meanwhile and must be taken first. */
   finalCheckForRequests(): boolean {
-    this.#words.store(REQ_EVENT, this.#reqCons + 1);
+    this.#reqEvent = (this.#reqCons + 1) >>> 0;
+    this.#words.store(REQ_EVENT, this.#reqEvent);
     return this.available() > 0;
   }
 }

@@ -8,6 +8,7 @@ import type { VbdId } from "./blkback.js";
 import { backendPath, domainPath, frontendPath, libxlPath, XENBUS_STATE, type XenbusState } from "./blkif/keys.js";
 import type { Vdev } from "./blkif/vdev.js";
 import { backendKeys, domainKeys, frontendKeys, type StoreKeys } from "./toolstack-keys.js";
+import { journalLines, type VbdJournal } from "./vbd-journal.js";
 import { describeStates, readState, switchState, waitForState } from "./xenbus.js";
 import type { StoreTransaction, XenstoreClient } from "./xenstore/client.js";
 
@@ -65,6 +66,8 @@ export interface ToolstackOptions {
   readonly script: DiskScript;
   /** Milliseconds for each step; libxl waits 10 s. */
   readonly timeoutMs?: number;
+  /** Told of each step of an attach or detach; a failure carries it as `details.journal`. */
+  readonly journal?: VbdJournal;
 }
 
 /** What a guest writes below `control`: its acknowledgement, and what it follows. */
@@ -76,11 +79,13 @@ export class Toolstack {
   readonly #store: XenstoreClient;
   readonly #script: DiskScript;
   readonly #timeoutMs: number;
+  readonly #journal: VbdJournal | undefined;
 
   constructor(options: ToolstackOptions) {
     this.#store = options.store;
     this.#script = options.script;
     this.#timeoutMs = options.timeoutMs ?? 10_000;
+    this.#journal = options.journal;
   }
 
   /** The directories of a new domain. Domain-0's are written the same way, by xen-init-dom0 on a real host. */
@@ -102,6 +107,7 @@ export class Toolstack {
   }
 
   async removeDomainTree(domid: number): Promise<void> {
+    await this.#journal?.endAll(domid);
     await this.#store.transaction(async (tx) => {
       const vm = await this.#store.readOrNull(`${domainPath(domid)}/vm`, tx);
       if (vm !== null && /^\/vm\/[0-9a-f-]+$/.test(vm)) await this.#remove(vm, tx);
@@ -118,15 +124,22 @@ export class Toolstack {
         "DENIED",
         `Cannot attach ${spec.vdev.name}: domain ${domid} has a device of that number already`,
       );
+    await this.#journal?.begin(id);
     try {
+      this.#step(id, "writes both directories");
       await this.#createDirectories(id, spec);
       await this.#waitBackendReady(id, spec);
+      this.#step(id, `opens ${spec.target}`);
       const opened = await this.#script.add(id, spec);
+      this.#step(id, "tells the backend of the open disk (physical-device)");
       await this.#publishDisk(id, opened);
       await this.waitConnected(id, spec);
+      this.#step(id, "done: both ends are Connected");
     } catch (error) {
+      this.#step(id, "gives up, takes everything back");
+      const told = this.#withJournal(id, error);
       await this.#takeBack(id);
-      throw error;
+      throw told;
     }
   }
 
@@ -134,6 +147,7 @@ export class Toolstack {
   async detach(id: VbdId, name: string, options: { force?: boolean } = {}): Promise<void> {
     const backend = backendPath(0, id.domid, id.devid);
     if (options.force) return this.#takeBack(id);
+    this.#step(id, "asks the backend to close, waits for Closed");
     await switchState(this.#store, backend, XENBUS_STATE.Closing, { online: 0 });
     const state = await waitForState(
       this.#store,
@@ -143,10 +157,12 @@ export class Toolstack {
     );
     if (state === XENBUS_STATE.Closed || state === XENBUS_STATE.Unknown) return this.#takeBack(id);
     const states = describeStates(await readState(this.#store, frontendPath(id.domid, id.devid)), state);
-    throw new DiskError(
+    this.#step(id, "gives up, leaves all as it is");
+    const error = new DiskError(
       "IO",
       `Cannot detach ${name}: ${states} after ${this.#timeoutMs / 1000} s, allowed with --force`,
     );
+    throw this.#withJournal(id, error);
   }
 
   /** States of both ends. */
@@ -171,6 +187,7 @@ export class Toolstack {
 
   async #waitBackendReady(id: VbdId, spec: VbdSpec): Promise<void> {
     const backend = backendPath(0, id.domid, id.devid);
+    this.#step(id, "waits for the backend to offer itself (InitWait)");
     const state = await waitForState(this.#store, backend, [XENBUS_STATE.InitWait], this.#timeoutMs);
     if (state !== XENBUS_STATE.InitWait)
       throw await this.#stuck(id, spec, "waiting for the backend to offer itself (InitWait)");
@@ -201,6 +218,7 @@ export class Toolstack {
       [backendPath(0, id.domid, id.devid), "backend"],
       [frontendPath(id.domid, id.devid), "frontend"],
     ] as const) {
+      this.#step(id, `waits for the ${other} to be Connected`);
       const ended = [XENBUS_STATE.Connected, XENBUS_STATE.Closing, XENBUS_STATE.Closed];
       const state = await waitForState(this.#store, dir, ended, this.#timeoutMs);
       if (state !== XENBUS_STATE.Connected)
@@ -226,6 +244,16 @@ export class Toolstack {
     );
   }
 
+  #step(id: VbdId, what: string): void {
+    this.#journal?.step(id, what);
+  }
+
+  #withJournal(id: VbdId, error: unknown): unknown {
+    if (!this.#journal || !(error instanceof DiskError)) return error;
+    const details = { ...error.details, journal: journalLines(this.#journal.of(id)) };
+    return new DiskError(error.code, error.message, { details, cause: error.cause });
+  }
+
   /** The frontend's directory first: its driver sees the device go; then the backend's ring, then the disk itself. */
   async #takeBack(id: VbdId): Promise<void> {
     const remove = (dir: string) => this.#store.transaction((tx) => this.#remove(dir, tx));
@@ -235,6 +263,7 @@ export class Toolstack {
     await remove(`${domainPath(0)}/error/backend/vbd/${id.domid}/${id.devid}`);
     await remove(`${domainPath(id.domid)}/error/device/vbd/${id.devid}`);
     await this.#script.remove(id);
+    await this.#journal?.end(id);
   }
 
   async #fill(dir: string, permissions: readonly string[], keys: StoreKeys, tx: StoreTransaction): Promise<void> {

@@ -1,6 +1,7 @@
 /** `xvd attach`: a disk becomes /dev/xvdX of a domain; success means that both ends of the driver are Connected. */
 import { type Command, Option } from "commander";
-import type { AttachedDevice, AttachRequest } from "../../dom0/api-types.js";
+import type { AttachedDevice, AttachRequest, DeviceDetails } from "../../dom0/api-types.js";
+import type { Dom0Client } from "../../dom0/client.js";
 import { DiskError } from "../../errors.js";
 import { canonicalPath, pathExists } from "../../os/paths.js";
 import { parseDiskName } from "../../stack/disk-name.js";
@@ -15,6 +16,7 @@ interface AttachOptions {
   readonly queues?: number;
   readonly ringOrder?: number;
   readonly direct?: boolean;
+  readonly explain?: boolean;
   readonly json?: boolean;
 }
 
@@ -37,28 +39,33 @@ export default function define(command: Command): void {
     )
     .option("--ring-order <k>", "pages of each ring as a power of two, 0 to 4 (default: 0)", whole("ring order", 0, 4))
     .option("--direct", "read and write past this host's page cache (O_DIRECT), as xl's direct-io-safe does")
+    .option("--explain", "show how it came about: states with times, keys, features, rings, grants, counters")
     .addHelpText(
       "after",
-      "\nThe device is used as dom:NAME/xvdX in every command, and by NBD clients at the socket it prints.",
+      "\nThe device is used as dom:NAME/xvdX in every command, and by NBD clients at the socket it prints.\nA failed attach with --explain prints its steps and states; with --json they are error.details.journal in any case.",
     )
     .action(async (disk: string, options: AttachOptions) => {
-      const device = await dom0Client({ autostart: true }).attach({
+      const client = dom0Client({ autostart: true });
+      const request: AttachRequest = {
         disk: canonicalDisk(disk),
         access: options.access,
         kernel: options.kernel,
         ...(options.domain === undefined ? {} : { domain: options.domain }),
         ...(options.vdev === undefined ? {} : { vdev: options.vdev.replace(/^\/dev\//, "") }),
         ...vbdOptions(options),
-      });
+      };
+      const device = await (options.explain ? attachExplained(client, request, options) : client.attach(request));
       const hidden = device["hidden-bytes"];
       if (hidden > 0)
         remark(
           `xvd attach: the last ${hidden === 1 ? "byte" : `${hidden} bytes`} of ${disk} does not fill a sector: the guest does not see it`,
         );
+      const explained = isExplained(device) ? (await import("../explain.js")).explainLines(device) : [];
       printResult(options.json, device, () => [
         ...deviceLines(device),
         `socket ${device.socket}`,
         ...kernelLine(device),
+        ...explained,
       ]);
     });
 }
@@ -66,6 +73,27 @@ export default function define(command: Command): void {
 /** Not where the kernel's device was not wanted, or could not be had: the sockets are all there is then. */
 function kernelLine({ "kernel-device": kernel, device }: AttachedDevice): string[] {
   return kernel === null ? [] : [`kernel ${kernel}${kernel === device ? "" : ` for ${device}`}`];
+}
+
+function isExplained(device: AttachedDevice | DeviceDetails): device is DeviceDetails {
+  return "journal" in device;
+}
+
+/** The error of a failed attach carries its steps and states; people see them before it. */
+async function attachExplained(
+  client: Dom0Client,
+  request: AttachRequest,
+  { json }: AttachOptions,
+): Promise<AttachedDevice | DeviceDetails> {
+  try {
+    const device = await client.attach(request);
+    const [details] = await client.details(String(device.domid), device.number);
+    return details ?? device; // gone again already
+  } catch (error) {
+    const journal = error instanceof DiskError ? error.details.journal : undefined;
+    if (!json && Array.isArray(journal)) for (const line of journal) remark(line);
+    throw error;
+  }
 }
 
 function vbdOptions({ direct, queues, ringOrder }: AttachOptions): Pick<AttachRequest, "options"> {

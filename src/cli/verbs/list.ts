@@ -1,6 +1,7 @@
 /** `xvd list`: attached devices with the state of both ends and their I/O counters. */
 import type { Command } from "commander";
 import type { AttachedDevice } from "../../dom0/api-types.js";
+import type { Dom0Client } from "../../dom0/client.js";
 import { DiskError } from "../../errors.js";
 import { deviceLines, dom0Client } from "../dom0.js";
 import { printResult } from "../print.js";
@@ -8,19 +9,35 @@ import { printResult } from "../print.js";
 export default function define(command: Command): void {
   command
     .option("--domain <name|id>", "only this domain's")
-    .action(async (options: { domain?: string; json?: boolean }) => {
-      const domains = (await dom0Client({ autostart: false }).status())?.domains ?? [];
+    .addHelpText(
+      "after",
+      "\nWith --verbose also the driver's log of each device: states with times, keys, features, rings, grants, counters and clients.",
+    )
+    .action(async (options: { domain?: string; json?: boolean; verbose?: boolean }) => {
+      const client = dom0Client({ autostart: false });
+      const domains = (await client.status())?.domains ?? [];
       const wanted = domains.filter(
         ({ name, domid }) =>
           options.domain === undefined || name === options.domain || String(domid) === options.domain,
       );
       if (options.domain !== undefined && wanted.length === 0)
         throw new DiskError("NOT_FOUND", `Cannot list devices of domain ${options.domain}: there is no such domain`);
+      if (options.verbose && wanted.length > 0) return listVerbosely(client, options);
       const devices = wanted.flatMap((domain) => domain.devices);
       printResult(options.json, devices, () =>
         devices.length === 0 ? ["nothing is attached"] : devices.flatMap(linesWithCounters),
       );
     });
+}
+
+async function listVerbosely(client: Dom0Client, options: { domain?: string; json?: boolean }): Promise<void> {
+  const devices = await client.details(options.domain);
+  const { explainLines } = await import("../explain.js");
+  printResult(options.json, devices, () =>
+    devices.length === 0
+      ? ["nothing is attached"]
+      : devices.flatMap((device) => [...linesWithCounters(device), ...explainLines(device)]),
+  );
 }
 
 function linesWithCounters(device: AttachedDevice): string[] {
