@@ -1,5 +1,6 @@
 /** The driver's log of one device, for people: states with times, keys, features, rings, grants and counters in the names of blkif.h. */
 import type { AttachedDevice, DeviceDetails, StoreKey } from "../dom0/api-types.js";
+import { backendPath, frontendPath } from "../xen/blkif/keys.js";
 import { journalLines } from "../xen/vbd-journal.js";
 import { columns } from "./print.js";
 
@@ -8,8 +9,8 @@ export function explainLines(device: DeviceDetails): string[] {
   const { journal, keys, statistics, grants } = device;
   return [
     ...section("steps and states", journalLines(journal)),
-    ...section("backend's directory", keyLines(keys.backend)),
-    ...section("frontend's directory", keyLines(keys.frontend)),
+    ...section(`backend's keys, ${backendPath(0, device.domid, device.number)}`, keyLines(keys.backend)),
+    ...section(`frontend's keys, ${frontendPath(device.domid, device.number)}`, keyLines(keys.frontend)),
     ...section("negotiated", featureLines(device)),
     ...ringSections(device),
     ...section("grants", [

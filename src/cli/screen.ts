@@ -18,7 +18,7 @@ export function openScreen(onKey: (key: string) => void): Screen | null {
   let shown: readonly string[] = [];
   const draw = (lines: readonly string[]) => {
     shown = lines;
-    stdout.write(frame(lines, stdout.columns, stdout.rows));
+    stdout.write(frame(lines, stdout.columns || 80, stdout.rows || 24)); // some terminals do not know their size
   };
   const redraw = () => draw(shown);
   const keys = (chunk: Buffer) => {

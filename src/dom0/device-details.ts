@@ -1,5 +1,5 @@
 /** All that can be seen of one device: its journal, the keys of both directories, and what was agreed on. A guest's words are cut short. */
-import { BACKEND_OFFER_KEY, FRONTEND_RING_KEY } from "../xen/blkif/features.js";
+import { BACKEND_OFFER_KEY } from "../xen/blkif/features.js";
 import { backendPath, frontendPath } from "../xen/blkif/keys.js";
 import type { VbdJournal } from "../xen/vbd-journal.js";
 import type { XenstoreClient } from "../xen/xenstore/client.js";
@@ -12,7 +12,8 @@ const MAX_VALUE = 256;
 const SCRIPT_KEY = /^(physical-device(-path)?|hotplug-(status|error)|node)$/;
 const BACKEND_KEY =
   /^(state|feature-.*|discard-(granularity|alignment|secure)|sectors|sector-size|physical-sector-size|info)$/;
-const FRONTEND_KEY = /^(state|feature-.*)$/;
+/** Of the frontend's directory; the guest writes whatever else is in it. */
+const TOOLSTACK_KEY = /^(backend|backend-id|virtual-device|device-type|trusted|xvdkit-queues|xvdkit-ring-page-order)$/;
 
 export async function describeDetails(
   store: XenstoreClient,
@@ -24,9 +25,7 @@ export async function describeDetails(
     keysOf(store, backendPath(0, domid, devid), (key) =>
       SCRIPT_KEY.test(key) ? "script" : BACKEND_KEY.test(key) || BACKEND_OFFER_KEY.test(key) ? "backend" : "toolstack",
     ),
-    keysOf(store, frontendPath(domid, devid), (key) =>
-      FRONTEND_KEY.test(key) || FRONTEND_RING_KEY.test(key.split("/")[0]!) ? "frontend" : "toolstack",
-    ),
+    keysOf(store, frontendPath(domid, devid), (key) => (TOOLSTACK_KEY.test(key) ? "toolstack" : "frontend")),
   ]);
   const rings = statistics?.rings ?? [];
   return {

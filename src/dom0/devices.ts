@@ -101,7 +101,7 @@ export class Devices {
       throw new DiskError(
         "DENIED",
         `Cannot detach ${vbd.vdev.name} from ${domain.name}: it is in use, ${describeUsers(device, domain.guest.socketDir)}, allowed with --force`,
-        { details: { pids: device.clients.flatMap(({ pid }) => pid ?? []) } },
+        { details: { pids: [...new Set(device.clients.flatMap(({ pid }) => pid ?? []))] } },
       );
     const force = options.force === true || domain.guest.crashed; // a crashed guest cannot be asked
     if (!force) this.#needAnswers(domain, `detach ${vbd.vdev.name} from`);

@@ -58,9 +58,9 @@ export function mergeLatency(parts: readonly LatencyCounts[]): LatencyCounts {
 
 /** What was counted since `before`; all of it when the histogram was begun anew meanwhile. */
 export function latencySince(now: LatencyCounts, before: LatencyCounts): LatencyCounts {
-  const past = new Map(before.buckets);
+  const [past, present] = [new Map(before.buckets), new Map(now.buckets)];
+  if (before.buckets.some(([upTo, count]) => (present.get(upTo) ?? 0) < count)) return now;
   const buckets = now.buckets.map(([upTo, count]) => [upTo, count - (past.get(upTo) ?? 0)] as const);
-  if (now.count < before.count || buckets.some(([, count]) => count < 0)) return now;
   return {
     count: now.count - before.count,
     sum: Math.max(0, now.sum - before.sum),

@@ -14,6 +14,7 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { connectNbd } from "#src/nbd/client.js";
+import { libc } from "#src/os/libc.js";
 import { xvdWorld } from "../support/xvd.js";
 
 interface Device {
@@ -109,6 +110,7 @@ describe("one disk", () => {
     const refused = await world.run(["detach", "xvda"]);
     expect(refused).toMatchObject({ code: 1 });
     expect(refused.stderr).toMatch(/in use, 1 client is connected/);
+    if (libc()) expect(refused.stderr).toContain(`(pid ${process.pid}), allowed with --force`);
     await world.xvd("detach", "xvda", "--force");
     await expect(client.read(0, new Uint8Array(512))).rejects.toMatchObject({ code: "IO" });
     await client.close();

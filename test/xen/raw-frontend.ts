@@ -46,6 +46,8 @@ export interface RawOptions {
   device?: BlockDevice;
   /** The backend's grant operations, when something is to happen in them. */
   foreign?: (real: ForeignPages) => Partial<ForeignPages>;
+  /** The backend's clock, in milliseconds. */
+  now?: () => number;
 }
 
 /** Bytes spread over pages, as one range. */
@@ -153,7 +155,7 @@ export function rawFrontend(options: RawOptions = {}) {
     granted: (i = 0) => (dataRefs[i] ??= guest.grants.grantAccess(0, data.firstFrame + i, false)),
     readable: (i = 0) => guest.grants.grantAccess(0, data.firstFrame + i, true),
     connect: (onWake = () => {}) =>
-      new BlkbackQueue(platform, device, limitsOf(device, options.sectorSize), address, onWake),
+      new BlkbackQueue(platform, device, limitsOf(device, options.sectorSize), address, onWake, options.now),
     rspProd: () => Number(ring.get(8, 4)),
     setReqProd: (value: number) => ring.set(0, 4, value),
     response: (index: number) => {

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { defineDevice } from "#src/block/device.js";
 import { memoryDevice } from "#src/block/memory.js";
 import { MAX_PERSISTENT_GRANTS, UNUSED_MS } from "#src/xen/blkback-grants.js";
+import { totalLatency } from "#src/xen/blkback-statistics.js";
 import { GNTST } from "#src/xen/platform/platform.js";
 import { ERROR, OKAY, rawFrontend, settle, verdict, wholePages } from "./raw-frontend.js";
 import { ringPair } from "./ring-pair.js";
@@ -36,12 +37,31 @@ test("the indices of both halves are those of the shared ring, and every batch w
   await Promise.all(waiting);
   await pair.close();
   // Also after both ends let the ring go.
-  const { notified, suppressed, ...back } = pair.back.state;
-  expect(back).toEqual({ size: 32, req_prod: 50, req_cons: 50, rsp_prod: 50, in_flight: 0, persistent_grants: 0 });
+  const { notified, suppressed, rsp_event, port, ...back } = pair.back.state;
+  expect(back).toEqual({
+    size: 32,
+    req_prod: 50,
+    req_cons: 50,
+    req_event: 51,
+    rsp_prod: 50,
+    in_flight: 0,
+    mapped_grants: 0,
+    persistent_grants: 0,
+  });
+  expect(rsp_event).toBeLessThanOrEqual(51);
+  expect(port).toBeGreaterThan(0);
   expect(notified).toBeGreaterThanOrEqual(10);
   expect(notified + suppressed).toBeLessThanOrEqual(50);
   const front = pair.front.queues[0]!.state;
-  expect(front).toMatchObject({ req_prod: 50, rsp_cons: 50, in_flight: 0, waiting: 0 });
+  expect(front).toMatchObject({
+    req_prod: 50,
+    rsp_prod: 50,
+    rsp_cons: 50,
+    rsp_event: 51,
+    in_flight: 0,
+    waiting: 0,
+    max_segments: 32,
+  });
   expect(front.notified + front.suppressed).toBeGreaterThanOrEqual(11);
 });
 
@@ -50,6 +70,35 @@ test("a backend that starts where another one stopped counts on from there, acro
   const back = front.connect();
   for (let i = 0; i < 6; i++) expect(await verdict(front, back, { op: 3 })).toBe(OKAY);
   expect(back.state).toMatchObject({ req_prod: 3, req_cons: 3, rsp_prod: 3 });
+});
+
+test("each request's latency is from its batch's beginning to its answer's publication; a refused one has none", async () => {
+  let now = 1000;
+  const front = rawFrontend({ now: () => now });
+  const back = front.connect();
+  const took = async (ms: number) => {
+    back.take();
+    for (let i = 0; i < 200 && back.inFlight > 0; i++) await new Promise((resolve) => setImmediate(resolve));
+    now += ms;
+    back.publish();
+  };
+  front.put({ op: 0, segments: wholePages(front, 1) });
+  front.put({ op: 6, inner: 0, segments: wholePages(front, 2) });
+  front.put({ op: 1, segments: wholePages(front, 1) });
+  await took(0.25);
+  front.put({ op: 3 });
+  front.put({ op: 2 });
+  front.put({ op: 5, nrSectors: 8n });
+  await took(2);
+  await took(50); // the discard: nothing is taken while a barrier is under way
+  front.put({ op: 9 });
+  front.put({ op: 1, segments: [{ gref: 31_000, first: 0, last: 7 }] });
+  await took(8);
+  const { read, write, flush, discard } = totalLatency([back]);
+  expect([read.count, write.count, flush.count, discard.count]).toEqual([2, 1, 2, 1]);
+  expect([read.sum, write.sum, flush.sum, discard.sum]).toEqual([500, 250, 4000, 50_000]);
+  expect(read.buckets).toEqual([[256, 2]]);
+  expect(back.statistics).toMatchObject({ errors: 2, rd_req: 2, wr_req: 1, f_req: 2, ds_req: 1 });
 });
 
 test("requests refused for want of pages are counted as oo_req, others are not", async () => {
