@@ -57,7 +57,8 @@ export class Devices {
 
   /** What cannot be is told; with `always` the attach is taken back and fails. */
   async #openKernel(domain: Domain, devid: number, kernel: "auto" | "always"): Promise<void> {
-    const { paths, onError } = this.#options;
+    const { paths, journal, onError } = this.#options;
+    journal.step({ domid: domain.domid, devid }, "makes the kernel's device");
     try {
       await domain.guest.openKernel({ devid, owner: runId(paths), recordFile: kernelRecordFile(paths) });
     } catch (error) {
