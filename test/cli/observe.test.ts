@@ -49,6 +49,21 @@ test("attach --explain tells the way to Connected, in the names of blkif.h", () 
   expect(section(explained, /clients/)).toEqual(["none"]);
 });
 
+test("a failed attach --explain prints its steps and states before the error; --json has them in its details", async () => {
+  const { code, stdout, stderr } = await world.run(["attach", "missing.dsk", "--explain"]);
+  expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+  const lines = stderr.trimEnd().split("\n");
+  expect(lines[0]).toMatch(/^ +\+\d+\.\d ms {2}toolstack {2}writes both directories$/);
+  expect(lines.at(-2)).toMatch(/toolstack {2}gives up, takes everything back$/);
+  expect(lines.at(-1)).toMatch(/^xvd attach: cannot open .*missing\.dsk/);
+  expect(stderr).toMatch(/backend {4}2 InitWait\n/);
+  const failed = await world.run(["attach", "missing.dsk", "--json"]);
+  expect(failed.stderr.trimEnd().split("\n")).toHaveLength(1);
+  const { journal } = JSON.parse(failed.stderr).error.details;
+  expect(journal[0]).toMatch(/writes both directories$/);
+  expect((await world.run(["attach", "missing.dsk"])).stderr.split("\n")).toHaveLength(2);
+});
+
 describe("with a client", () => {
   let client: Awaited<ReturnType<typeof connectNbd>>;
   beforeAll(async () => {
