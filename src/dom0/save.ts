@@ -46,7 +46,7 @@ export class Saves {
     const domain = this.#options.domains.findGuest(which, "save");
     return domain.exclusively("save", "being saved", async () => {
       domain.needRunning("save");
-      const staged = await createStaged(request.file, { force: request.force ?? false });
+      const staged = await createStaged(request.file, { force: request.force ?? false, private: true });
       try {
         return await this.#saveTo(staged, domain, request, signal);
       } catch (error) {

@@ -32,6 +32,8 @@ export interface StagedOptions {
   readonly size?: number;
   /** False: named without waiting for the disk, as `cp` does; a power cut soon after may lose the contents. Default true. */
   readonly durable?: boolean;
+  /** Only for its owner, also where it replaces a file that others may read. Default false. */
+  readonly private?: boolean;
   /** False: plain Node only. */
   readonly native?: boolean;
 }
@@ -57,6 +59,7 @@ export async function createStaged(path: string, options: StagedOptions = {}): P
   try {
     const draft = openNameless(path, final, native) ?? (await openHidden(path, final, native));
     if (replaced) takeOwnership(draft.file.fd, replaced.stats);
+    if (options.private) fchmodSync(draft.file.fd, 0o600);
     const staged = new Staged(path, final, draft, { force, durable }, replaced);
     if (size > 0) await resizeOrAbort(staged, size);
     return staged;

@@ -49,6 +49,7 @@ describe("a domain", () => {
     await t.store.write(`/local/domain/${domid}/data/report/load`, "0.5");
     const result = await t.host.saves.save("web", { file: file("web") });
     expect(result).toMatchObject({ domain: "web", running: false, outstanding: 0, size: statSync(file("web")).size });
+    expect(statSync(file("web")).mode & 0o777).toBe(0o600); // it may hold what a guest wrote
     expect(await t.traces(domid)).toEqual([]);
     expect((await t.host.domains()).map(({ name }) => name)).toEqual(["Domain-0"]);
     await isFree(disk);
