@@ -12,6 +12,7 @@ packages=(
   fio
   xenstore-utils
   gcc libc6-dev libxen-dev               # cc, Xen's headers and libxlutil
+  openssl mount                          # certificates; mount and losetup for kernel devices
   jq tmux
 )
 
