@@ -25,10 +25,15 @@ const DRAIN_MS = 5000;
 const OP_READ = 22;
 const OP_WRITE = 23;
 const SQE_WORDS = 16;
-/** io_uring_params in words: sizes of the two queues, features, and the offsets of what lies in the shared memory. */
-const PARAMS = { size: 30, sqEntries: 0, cqEntries: 1, features: 5, sq: 10, cq: 20 } as const;
+/** io_uring_params in words: sizes of the two queues, flags, features, and the offsets of what lies in the shared memory. */
+const PARAMS = { size: 30, sqEntries: 0, cqEntries: 1, flags: 2, features: 5, sq: 10, cq: 20 } as const;
 const SQ_OFFSET = { head: 0, tail: 1, mask: 2, array: 6 } as const;
 const CQ_OFFSET = { head: 0, tail: 1, mask: 2, cqes: 5 } as const;
+/**
+ * IORING_SETUP_COOP_TASKRUN (5.19): the kernel files results at this thread's next system call or sleep. Otherwise it
+ * interrupts the thread for each of them, which costs more than the result.
+ */
+const COOPERATIVE = 1 << 8;
 const MAP_SQES = 0x1000_0000;
 /** One mapping for both queues (5.4), and waits that end in time (5.11). */
 const FEATURES_NEEDED = (1 << 0) | (1 << 8);
@@ -110,8 +115,9 @@ export class IoRing {
 
   static open(native: Libc | null): IoRing | null {
     const params = new Uint32Array(PARAMS.size);
-    const fd = native?.ring.setup(ENTRIES, params) ?? -1;
-    if (!native || fd < 0) return null;
+    if (!native) return null;
+    const fd = setUp(native.ring, params);
+    if (fd < 0) return null;
     const { [PARAMS.sqEntries]: sqEntries, [PARAMS.cqEntries]: cqEntries, [PARAMS.features]: features } = params;
     if ((features! & FEATURES_NEEDED) !== FEATURES_NEEDED) return null;
     const end = Math.max(
@@ -255,6 +261,16 @@ export class IoRing {
   }
 }
 
+/** A new ring's descriptor, or a negative errno. */
+function setUp(calls: RingCalls, params: Uint32Array): number {
+  params[PARAMS.flags] = COOPERATIVE;
+  const fd = calls.setup(ENTRIES, params);
+  if (fd !== INVALID) return fd;
+  params.fill(0);
+  return calls.setup(ENTRIES, params);
+}
+
+const INVALID = negative("EINVAL");
 const TRANSIENT = [negative("EAGAIN"), negative("EBUSY"), negative("EINTR")];
 /** How a wait may end without a result. */
 const ENDINGS = [negative("ETIME"), negative("EINTR")];

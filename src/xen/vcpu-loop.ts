@@ -52,8 +52,10 @@ const LOOKS = 64;
 /** Looks that cost less than asking whether another thread needs this core. */
 const FREE_LOOKS = 512;
 const FEWEST_LOOKS = 256;
+/** As long as a disk takes for a queue of requests: whoever sleeps meanwhile starts the next ones that much later. */
+const MOST_LOOKS = 60_000;
 /** A peer that takes no longer is worth looking for. */
-const SOON_MS = 0.1;
+const SOON_MS = 0.4;
 const MICROTASK_ROUNDS = 24;
 const PASSES_PER_TURN = 64;
 const SLEEP_MS = 1000;
@@ -80,7 +82,7 @@ export class VcpuLoop {
   constructor(vcpu: Vcpu, options: VcpuLoopOptions) {
     this.#vcpu = vcpu;
     this.#blocking = options.blocking;
-    this.#mostLooks = options.spins ?? 20_000;
+    this.#mostLooks = options.spins ?? MOST_LOOKS;
     this.#looks = this.#mostLooks;
     this.#passesPerTurn = options.passesPerTurn ?? PASSES_PER_TURN;
     this.#takeMessages = options.takeMessages ?? (() => false);
