@@ -101,7 +101,13 @@ const ROUTES: Readonly<Record<string, Route>> = {
   "GET metrics": { type: METRICS_TYPE, run: async ({ host }) => metricsText(await host.io()) },
   "POST resize": { run: ({ host }, { words, body }) => host.resize(words[0] ?? "", resizeRequest(body)) },
   "GET block-devices": { run: ({ host }, { words }) => host.blockDevices(words[0] ?? "") },
-  "POST stop": { run: ({ host }) => host.stop().then(() => ({})) },
+  "POST stop": {
+    async run({ host }, { query }) {
+      if (query.get("force") !== "1") await host.refuseKernelUse();
+      await host.stop();
+      return {};
+    },
+  },
 };
 
 const MAX_BODY = 1 << 20;

@@ -183,10 +183,10 @@ export class Dom0Client {
     return this.#call("GET", `block-devices/${encodeURIComponent(domain)}`);
   }
 
-  /** Detaches everything and stops the daemon. False when none runs. */
-  async stop(): Promise<boolean> {
+  /** Detaches everything and stops the daemon. False when none runs. Refused while kernel devices are in use, unless `force`. */
+  async stop({ force = false }: { force?: boolean } = {}): Promise<boolean> {
     try {
-      await this.#request("POST", "stop");
+      await this.#request("POST", force ? "stop?force=1" : "stop");
       return true;
     } catch (error) {
       if (isNotRunning(error)) return false;

@@ -100,6 +100,11 @@ export class GuestDisk {
     });
   }
 
+  /** Who uses its kernel device now, as clauses. */
+  kernelUsers(): string[] {
+    return this.#kernel?.users() ?? [];
+  }
+
   /** Throws `DENIED` while programs use it, unless `force`. */
   async closeKernel(force: boolean): Promise<void> {
     await this.#kernel?.close({ force });

@@ -124,6 +124,7 @@ new RpcServer(parentPort!, {
   },
   openKernel: (request: KernelRequest) => openKernel(request),
   closeKernel: ({ devid, force }: { devid: number; force: boolean }) => disks.get(devid)?.closeKernel(force),
+  kernelUsers: () => [...disks.values()].flatMap((disk) => disk.kernelUsers()),
   describe: ({ devid }: { devid: number }): GuestDiskInfo | null => disks.get(devid)?.describe() ?? null,
   restoredStatuses: ({ devid }: { devid: number }) => blkfront.restoredStatuses(devid),
   pause,

@@ -130,6 +130,11 @@ export class Guest {
     if (!this.#crashed) await this.#rpc.call("closeKernel", { devid, force });
   }
 
+  /** Who uses kernel devices of its disks now, as clauses. */
+  async kernelUsers(): Promise<string[]> {
+    return this.#crashed ? [] : this.#rpc.call<string[]>("kernelUsers", {});
+  }
+
   /** After the hypervisor paused the domain: resolves when its thread stands still; false when it does not in time. */
   async stopped(timeoutMs: number): Promise<boolean> {
     this.#paused = true;

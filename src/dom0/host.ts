@@ -4,6 +4,7 @@
  * the guest's blkfront grants a ring -> blkback maps it -> both Connected -> the guest offers its sockets.
  * Domains live in domains.ts, their devices in devices.ts, what happens to a domain as a whole in lifecycle.ts.
  */
+import { DiskError } from "../errors.js";
 import { MONOTONIC_CLOCK } from "../os/clock.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { Blkback } from "../xen/blkback.js";
@@ -227,6 +228,16 @@ export class Host {
   /** What is attached now, for the daemon's record. */
   attached(): Dom0Record["devices"] {
     return this.#devices.attached();
+  }
+
+  /** Throws `DENIED` while programs use this machine's block devices: what they have not written yet would be lost. */
+  async refuseKernelUse(): Promise<void> {
+    const users = await this.#domains.find("0", "stop").guest.kernelUsers();
+    if (users.length === 0) return;
+    const told = users.slice(0, 4).join(", ");
+    throw new DiskError("DENIED", `Cannot stop Dom0: devices are in use, ${told}, allowed with --force`, {
+      details: { users },
+    });
   }
 
   /** Detaches everything, flushes, closes. */

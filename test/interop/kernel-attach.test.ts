@@ -36,6 +36,10 @@ describe.skipIf(!kernelTakesDevices("mkfs.ext4", "e2fsck", "sfdisk", "mount"))("
       code: 1,
       stderr: expect.stringContaining(`cannot detach ${NODE}: it is in use, ${NODE}1 is mounted on ${point}`),
     });
+    expect(await world.run(["dom0", "stop"])).toMatchObject({
+      code: 1,
+      stderr: `xvd dom0 stop: cannot stop Dom0: devices are in use, ${NODE}1 is mounted on ${point}, allowed with --force\n`,
+    });
     await run("sh", ["-c", `echo ,16M | sfdisk -q --no-reread --no-tell-kernel --append ${NODE}`]);
     await expect.poll(() => existsSync(`${NODE}2`)).toBe(true);
     await run("sync", ["-f", point]);

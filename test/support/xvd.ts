@@ -66,7 +66,7 @@ export function xvdWorld(): XvdWorld {
     },
     async stop() {
       // Only a daemon that ran made the socket folder; asking costs a process.
-      if (existsSync(env.XVD_RUN)) await world.run(["dom0", "stop"]);
+      if (existsSync(env.XVD_RUN)) await world.run(["dom0", "stop", "--force"]);
     },
   };
   worlds.push(world);
