@@ -107,6 +107,8 @@ export class LoopDevice {
       const busy: SystemPartition[] = [];
       for (const found of this.facts().partitions) {
         if (wanted.some((one) => samePlace(found, one))) continue;
+        const longer = wanted.find((one) => grown(found, one));
+        if (longer && (await blkpg(open, BLKPG_OP.RESIZE_PARTITION, longer)) === 0) continue; // also while it is mounted
         const result = await blkpg(open, BLKPG_OP.DEL_PARTITION, { number: found.number, offset: 0, size: 0 });
         if (result === ERRNO.EBUSY) busy.push(found);
         else if (result !== ERRNO.ENXIO)
@@ -145,6 +147,10 @@ export class LoopDevice {
 
 function samePlace(found: SystemPartition, wanted: PartitionPlace): boolean {
   return found.number === wanted.number && found.start === wanted.offset && found.size === wanted.size;
+}
+
+function grown(found: SystemPartition, wanted: PartitionPlace): boolean {
+  return found.number === wanted.number && found.start === wanted.offset && found.size < wanted.size;
 }
 
 function blkpg(open: OpenDescriptor, op: number, { number, offset, size }: PartitionPlace): Promise<number> {

@@ -15,7 +15,7 @@ export const LOOP_IOCTL = {
 export const LO_FLAGS = { READ_ONLY: 1, AUTOCLEAR: 4, PARTSCAN: 8, DIRECT_IO: 16 } as const;
 
 export const BLKPG = 0x1269;
-export const BLKPG_OP = { ADD_PARTITION: 1, DEL_PARTITION: 2 } as const;
+export const BLKPG_OP = { ADD_PARTITION: 1, DEL_PARTITION: 2, RESIZE_PARTITION: 3 } as const;
 
 export const LOOP_CONFIG = layout(
   "loop configuration",

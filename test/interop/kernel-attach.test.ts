@@ -1,5 +1,5 @@
 /** `xvd attach --kernel always`: a file system on /dev/xvdX1, through the ring, over a repartitioning and a killed daemon. */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
 import { xvdWorld } from "../support/xvd.js";
 import { kernelTakesDevices, loopsOf, output, run } from "./kernel-support.js";
@@ -13,60 +13,84 @@ interface Attached {
 const VDEV = "xvdkq";
 const NODE = `/dev/${VDEV}`;
 
-describe.skipIf(!kernelTakesDevices("mkfs.ext4", "e2fsck", "sfdisk", "mount"))("attached for the kernel, too", () => {
-  const world = xvdWorld();
-  const attach = () => world.json<Attached>("attach", "a.dsk", "--kernel", "always", "--vdev", VDEV);
-  const point = world.path("mnt");
+describe.skipIf(!kernelTakesDevices("mkfs.ext4", "e2fsck", "blockdev", "sfdisk", "mount"))(
+  "attached for the kernel, too",
+  () => {
+    const world = xvdWorld();
+    const attach = () => world.json<Attached>("attach", "a.dsk", "--kernel", "always", "--vdev", VDEV);
+    const point = world.path("mnt");
 
-  afterEach(async () => {
-    await run("umount", ["-l", point]).catch(() => {});
-    await world.run(["detach", VDEV, "--force"]);
-  });
-
-  test("mounted, refused, detached; killed, and cleaned up by the next start", async () => {
-    mkdirSync(point);
-    await world.xvd("create", "a.dsk", "128M");
-    await world.xvd("part", "init", "a.dsk", "gpt");
-    await world.xvd("part", "add", "a.dsk", "--size", "64M");
-    expect((await attach())["kernel-device"]).toBe(NODE);
-    await run("mkfs.ext4", ["-q", `${NODE}1`]);
-    await run("mount", [`${NODE}1`, point]);
-    await run("cp", ["/etc/passwd", `${point}/kept`]);
-    expect(await world.run(["detach", VDEV])).toMatchObject({
-      code: 1,
-      stderr: expect.stringContaining(`cannot detach ${NODE}: it is in use, ${NODE}1 is mounted on ${point}`),
+    afterEach(async () => {
+      await run("umount", ["-l", point]).catch(() => {});
+      await world.run(["detach", VDEV, "--force"]);
     });
-    expect(await world.run(["dom0", "stop"])).toMatchObject({
-      code: 1,
-      stderr: `xvd dom0 stop: cannot stop Dom0: devices are in use, ${NODE}1 is mounted on ${point}, allowed with --force\n`,
+
+    test("mounted, refused, detached; killed, and cleaned up by the next start", async () => {
+      mkdirSync(point);
+      await world.xvd("create", "a.dsk", "128M");
+      await world.xvd("part", "init", "a.dsk", "gpt");
+      await world.xvd("part", "add", "a.dsk", "--size", "64M");
+      expect((await attach())["kernel-device"]).toBe(NODE);
+      await run("mkfs.ext4", ["-q", `${NODE}1`]);
+      await run("mount", [`${NODE}1`, point]);
+      await run("cp", ["/etc/passwd", `${point}/kept`]);
+      expect(await world.run(["detach", VDEV])).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining(`cannot detach ${NODE}: it is in use, ${NODE}1 is mounted on ${point}`),
+      });
+      expect(await world.run(["dom0", "stop"])).toMatchObject({
+        code: 1,
+        stderr: `xvd dom0 stop: cannot stop Dom0: devices are in use, ${NODE}1 is mounted on ${point}, allowed with --force\n`,
+      });
+      await world.xvd("resize", `dom:0/${VDEV}`, "192M");
+      await world.xvd("part", "resize", `dom:0/${VDEV}`, "1", "96M");
+      await expect.poll(() => output("blockdev", "--getsize64", `${NODE}1`)).toMatch(new RegExp(`^${96 << 20}\\s*$`));
+      await run("sh", ["-c", `echo ,16M | sfdisk -q --no-reread --no-tell-kernel --append ${NODE}`]);
+      await expect.poll(() => existsSync(`${NODE}2`)).toBe(true);
+      await run("sync", ["-f", point]);
+
+      const { pid } = await world.json<{ pid: number }>("dom0", "status");
+      process.kill(pid, "SIGKILL");
+      await expect
+        .poll(() =>
+          run("dd", [`if=${NODE}`, "of=/dev/null", "count=1", "iflag=direct"]).then(
+            () => true,
+            () => false,
+          ),
+        )
+        .toBe(false);
+      await run("umount", ["-l", point]);
+      expect(loopsOf(VDEV)).toHaveLength(1);
+      await world.xvd("dom0", "start");
+      expect([existsSync(NODE), existsSync(`${NODE}1`), existsSync(`${NODE}2`)]).toEqual([false, false, false]);
+      await expect.poll(() => loopsOf(VDEV)).toEqual([]);
+
+      await attach();
+      await run("mount", [`${NODE}1`, point]);
+      expect(await output("cmp", "/etc/passwd", `${point}/kept`)).toBe("");
+      await run("umount", [point]);
+      await run("e2fsck", ["-fn", `${NODE}1`]);
+      await world.xvd("detach", VDEV);
+      expect(existsSync(NODE)).toBe(false);
+      await expect.poll(() => loopsOf(VDEV)).toEqual([]);
     });
-    await run("sh", ["-c", `echo ,16M | sfdisk -q --no-reread --no-tell-kernel --append ${NODE}`]);
-    await expect.poll(() => existsSync(`${NODE}2`)).toBe(true);
-    await run("sync", ["-f", point]);
 
-    const { pid } = await world.json<{ pid: number }>("dom0", "status");
-    process.kill(pid, "SIGKILL");
-    await expect
-      .poll(() =>
-        run("dd", [`if=${NODE}`, "of=/dev/null", "count=1", "iflag=direct"]).then(
-          () => true,
-          () => false,
-        ),
-      )
-      .toBe(false);
-    await run("umount", ["-l", point]);
-    expect(loopsOf(VDEV)).toHaveLength(1);
-    await world.xvd("dom0", "start");
-    expect([existsSync(NODE), existsSync(`${NODE}1`), existsSync(`${NODE}2`)]).toEqual([false, false, false]);
-    await expect.poll(() => loopsOf(VDEV)).toEqual([]);
-
-    await attach();
-    await run("mount", [`${NODE}1`, point]);
-    expect(await output("cmp", "/etc/passwd", `${point}/kept`)).toBe("");
-    await run("umount", [point]);
-    await run("e2fsck", ["-fn", `${NODE}1`]);
-    await world.xvd("detach", VDEV);
-    expect(existsSync(NODE)).toBe(false);
-    await expect.poll(() => loopsOf(VDEV)).toEqual([]);
-  });
-});
+    test("a name that this machine has given to another device is told, and not touched", async () => {
+      const node = `${NODE}b`;
+      await world.xvd("create", "b.dsk", "8M");
+      writeFileSync(node, "somebody else's", { flag: "wx" });
+      try {
+        const attached = await world.run(["attach", "b.dsk", "--kernel", "auto", "--vdev", `${VDEV}b`]);
+        expect(attached).toMatchObject({
+          code: 0,
+          stderr: expect.stringContaining(`${node} of this machine's kernel is another device, not b.dsk`),
+        });
+        expect(attached.stdout).not.toContain("kernel /dev");
+        await world.xvd("detach", `${VDEV}b`);
+        expect(readFileSync(node, "utf8")).toBe("somebody else's");
+      } finally {
+        rmSync(node);
+      }
+    });
+  },
+);

@@ -60,6 +60,8 @@ export default function define(command: Command): void {
         remark(
           `xvd attach: the last ${hidden === 1 ? "byte" : `${hidden} bytes`} of ${disk} does not fill a sector: the guest does not see it`,
         );
+      if (isTaken(device, options.kernel))
+        remark(`xvd attach: ${device.device} of this machine's kernel is another device, not ${disk}: see --vdev`);
       const explained = isExplained(device) ? (await import("../explain.js")).explainLines(device) : [];
       printResult(options.json, device, () => [
         ...deviceLines(device),
@@ -73,6 +75,11 @@ export default function define(command: Command): void {
 /** Not where the kernel's device was not wanted, or could not be had: the sockets are all there is then. */
 function kernelLine({ "kernel-device": kernel, device }: AttachedDevice): string[] {
   return kernel === null ? [] : [`kernel ${kernel}${kernel === device ? "" : ` for ${device}`}`];
+}
+
+/** Whoever mounts /dev/xvdX would get somebody else's disk. */
+function isTaken({ "kernel-device": kernel, device, domid }: AttachedDevice, wanted: AttachOptions["kernel"]): boolean {
+  return wanted !== "never" && domid === 0 && kernel === null && pathExists(device);
 }
 
 function isExplained(device: AttachedDevice | DeviceDetails): device is DeviceDetails {
