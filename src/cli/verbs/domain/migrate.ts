@@ -77,7 +77,7 @@ function resultLines(result: MigrateResult): string[] {
   const { domain, domid, home, connections, disks } = result;
   return [
     `domain ${domain} runs in ${home} with id ${domid}`,
-    ...(connections > 0 ? [`${connections} clients stay connected here and are served from there`] : []),
+    ...(connections > 0 ? [`clients that stay connected here and are served from there: ${connections}`] : []),
     ...disks.filter(({ copied }) => copied).map(({ from, to }) => `${to} is a copy of ${from}, which stays as it is`),
   ];
 }
