@@ -42,7 +42,7 @@ export function exitCode(error: unknown): number {
 function usageError(error: unknown): UsageError | undefined {
   if (!(error instanceof Error) || !("exitCode" in error) || !("code" in error)) return undefined;
   if (typeof error.code !== "string" || !error.code.startsWith("commander.")) return undefined;
-  return { code: error.code, exitCode: error.exitCode as number, message: error.message.replace(/^error: /, "") };
+  return { code: error.code, exitCode: error.exitCode as number, message: error.message.replace(/^error: |\.$/g, "") };
 }
 
 /** The help that lists what would have been right: the verb's own, or where the verbs are when there is no such verb. */

@@ -27,6 +27,10 @@ describe("help and words that are no command", () => {
     [["check", "a.dsk", "--help"], "xvd check: there is no command 'check', did you mean 'checksum'; see 'xvd --help'"],
     [["part", "fly", "--help"], "xvd part fly: there is no command 'part fly'; see 'xvd part --help'"],
     [["toString"], "xvd toString: there is no command 'toString'; see 'xvd --help'"],
+    [
+      ["domain", "create", "a", "b"],
+      "xvd domain create: too many arguments for 'create'. Expected 1 argument but got 2; see 'xvd domain create --help'",
+    ],
   ])("%j is refused in one line with exit code 2", async (args, said) => {
     expect(await world.run(args)).toEqual({ code: 2, signal: null, stdout: "", stderr: `${said}\n` });
   });
