@@ -1,7 +1,7 @@
 // A guest's thread that does what fio does: keeps `depth` reads under way into buffers of its own, for some seconds.
 import { parentPort, workerData } from "node:worker_threads";
 import { RpcServer } from "../../dist/dom0/thread-rpc.js";
-import { frontendDevice } from "../../dist/xen/blkfront.js";
+import { frontendDevice } from "../../dist/xen/blkfront-device.js";
 import { BlkfrontRings } from "../../dist/xen/blkfront-rings.js";
 import { BLKIF_OP } from "../../dist/xen/blkif/layout.js";
 import { simulatedPlatform } from "../../dist/xen/platform/simulated/platform.js";
