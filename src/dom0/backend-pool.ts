@@ -2,8 +2,8 @@
  * Dom0's backend threads, seen from the main thread: which thread serves which vbd, and the calls to it.
  *
  * A thread that ends by itself is replaced. What it had mapped and bound is released, once all of its I/O has ended; its
- * disks are opened again; then blkback offers itself anew and takes up each ring at rsp_prod: what was not answered is
- * read again. One that ends again and again is given up, with its vbds.
+ * disks are opened again; then blkback offers itself anew and takes up each ring where the thread was, by its journal
+ * (ring-journal.ts): what was not answered is done again. One that ends again and again is given up, with its vbds.
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
@@ -12,12 +12,18 @@ import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlkbackDataPlane, DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import type { VbdLatency } from "../xen/blkback-statistics.js";
 import type { StoredRun } from "../xen/blkfront-extents.js";
+import type { RingKeys } from "../xen/blkif/features.js";
+import { ABIS } from "../xen/blkif/layout.js";
+import { PAGE_SIZE } from "../xen/platform/platform.js";
 import { type DomainPages, DomainView } from "../xen/platform/simulated/domain-pages.js";
 import { ringDoorbell } from "../xen/platform/simulated/event-channels.js";
+import { ringSize } from "../xen/ring.js";
+import { ringJournalBytes } from "../xen/ring-journal.js";
 import type { DiskScript, VbdSpec } from "../xen/toolstack.js";
 import type {
   BackendStatistics,
   BackendThreadData,
+  ConnectParams,
   ExtentsParams,
   OpenParams,
   ResizeParams,
@@ -51,6 +57,8 @@ interface ServedVbd {
   facts: DiskFacts;
   /** Of the frontend that is connected. */
   rings: FrontendRings | undefined;
+  /** Of the frontend that was connected last, until it lets go: a thread that takes its rings up again goes on from here. */
+  journaled: { readonly rings: string; readonly journals: readonly SharedArrayBuffer[] } | undefined;
 }
 
 export interface BackendPoolOptions {
@@ -95,7 +103,7 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     thread.vbds++;
     try {
       const facts = await this.#call<DiskFacts>(thread, "open", params);
-      this.#vbds.set(key(id), { thread, params, facts, rings: undefined });
+      this.#vbds.set(key(id), { thread, params, facts, rings: undefined, journaled: undefined });
     } catch (error) {
       thread.vbds--;
       throw error;
@@ -150,7 +158,11 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     const pages = this.#options.pagesOf(id.domid);
     if (!pages) throw new Error(`there is no domain ${id.domid}`);
     const vbd = this.#served(id);
-    await this.#call(vbd.thread, "connect", { id, rings, pages });
+    const same = JSON.stringify(rings);
+    if (vbd.journaled?.rings !== same)
+      vbd.journaled = { rings: same, journals: rings.rings.map((ring) => newJournal(ring, rings)) };
+    const { journals } = vbd.journaled!;
+    await this.#call(vbd.thread, "connect", { id, rings, journals, pages } satisfies ConnectParams);
     vbd.rings = rings;
   }
 
@@ -158,6 +170,7 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     const vbd = this.#vbds.get(key(id));
     if (!vbd) return;
     vbd.rings = undefined;
+    vbd.journaled = undefined;
     await this.#callUnlessEnded(vbd.thread, "disconnect", { id });
   }
 
@@ -299,6 +312,11 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     this.#options.onError(`vbd ${key(id)} is given up: ${reason}`);
     this.#options.onLost(id, reason);
   }
+}
+
+function newJournal({ ringRefs }: RingKeys, { protocol }: FrontendRings): SharedArrayBuffer {
+  const { stride } = ABIS[protocol]!;
+  return new SharedArrayBuffer(ringJournalBytes(ringSize(ringRefs.length * PAGE_SIZE, stride), stride));
 }
 
 function key(id: VbdId): string {

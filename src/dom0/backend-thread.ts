@@ -46,6 +46,15 @@ export interface OpenParams {
   readonly direct: boolean;
 }
 
+export interface ConnectParams {
+  readonly id: VbdId;
+  readonly rings: FrontendRings;
+  /** One for each ring: what the thread before this one had not answered. */
+  readonly journals: readonly SharedArrayBuffer[];
+  /** Of the frontend's domain. */
+  readonly pages: DomainPages;
+}
+
 export interface ResizeParams {
   readonly id: VbdId;
   /** Bytes. */
@@ -104,15 +113,16 @@ const methods: RpcMethods = {
   },
 
   /** Serves all rings of the vbd, or none of them. */
-  async connect({ id, rings, pages }: { id: VbdId; rings: FrontendRings; pages: DomainPages }): Promise<void> {
+  async connect({ id, rings, journals, pages }: ConnectParams): Promise<void> {
     platform.introduce(pages);
     const vbd = vbds.get(key(id));
     if (!vbd) throw new Error(`no disk is open for vbd ${key(id)}`);
     const { persistent, maxIndirectSegments } = rings;
     const common = { frontendDomid: id.domid, abi: ABIS[rings.protocol]!, persistent, maxIndirectSegments };
     try {
-      for (const ring of rings.rings) {
-        const queue = new BlkbackQueue(platform, vbd.disk.device, vbd.facts, { ...common, ...ring }, () => loop.wake());
+      for (const [i, ring] of rings.rings.entries()) {
+        const address = { ...common, ...ring, journal: journals[i]! };
+        const queue = new BlkbackQueue(platform, vbd.disk.device, vbd.facts, address, () => loop.wake());
         vbd.queues.push(queue);
         loop.add(queue);
       }

@@ -11,8 +11,9 @@ import { RequestGrants } from "./blkback-grants.js";
 import { type BackRingState, newStatistics, RequestLatency } from "./blkback-statistics.js";
 import { BLKIF_OP, BLKIF_RSP, type BlkifAbi } from "./blkif/layout.js";
 import { BlkifRequest, type VbdLimits } from "./blkif/request.js";
-import { GNTST, type MappedRing, type XenPlatform } from "./platform/platform.js";
-import { BackRing } from "./ring.js";
+import { GNTST, type MappedRing, PAGE_SIZE, type XenPlatform } from "./platform/platform.js";
+import { BackRing, ringSize } from "./ring.js";
+import { RingJournal } from "./ring-journal.js";
 import type { VcpuWork } from "./vcpu-loop.js";
 
 /** A pass takes requests up to this much data, then answers: the frontend works on the first answers while we go on. */
@@ -27,6 +28,8 @@ export interface RingAddress {
   readonly ringRefs: readonly number[];
   readonly eventChannel: number;
   readonly abi: BlkifAbi;
+  /** Of `ringJournalBytes`: what a backend that died had not answered is done by the next one. Default: none is kept. */
+  readonly journal?: SharedArrayBuffer;
   /** Default false. */
   readonly persistent?: boolean;
   /** Default 0: indirect requests were not offered. */
@@ -83,7 +86,7 @@ export class BlkbackQueue implements VcpuWork {
     this.grants = new RequestGrants(platform.foreign, { frontendDomid, persistent, maxIndirectSegments });
     this.#mapping = mapRing(platform, address);
     try {
-      this.#ring = new BackRing(this.#mapping.words, address.abi.stride);
+      this.#ring = new BackRing(this.#mapping.words, address.abi.stride, journalOf(address));
       this.#port = platform.events.bindInterdomain(frontendDomid, address.eventChannel);
     } catch (error) {
       this.#mapping.unmap();
@@ -114,8 +117,9 @@ export class BlkbackQueue implements VcpuWork {
     const now = this.#now();
     let taken = 0;
     for (let bytes = 0; taken < count && bytes < BATCH_BYTES && !this.#barrier; taken++) {
-      this.#ring.take(this.#slot);
+      const entry = this.#ring.take(this.#slot);
       const request = this.#idleRequests.pop() ?? new BlkifRequest();
+      request.entry = entry;
       request.begun = now;
       this.#start(request);
       bytes += request.length;
@@ -288,7 +292,7 @@ export class BlkbackQueue implements VcpuWork {
     this.grants.unmap(request);
     if (status !== BLKIF_RSP.OKAY) this.statistics.errors++;
     // operation, a zero byte of padding, status: blkif_response from byte 8 on
-    this.#ring.respond(request.idLow, request.idHigh, request.operation | ((status & 0xffff) << 16));
+    this.#ring.respond(request.idLow, request.idHigh, request.operation | ((status & 0xffff) << 16), request.entry);
     this.#ended.push(request);
     this.inFlight--;
     if (this.#barrier === request) this.#barrier = undefined;
@@ -316,6 +320,10 @@ export class BlkbackQueue implements VcpuWork {
 /** Waits for all, also after one failed: their pages are unmapped when this rejects. */
 async function allEnded(parts: readonly Promise<void>[]): Promise<void> {
   for (const part of await Promise.allSettled(parts)) if (part.status === "rejected") throw part.reason;
+}
+
+function journalOf({ journal, ringRefs, abi }: RingAddress): RingJournal | undefined {
+  return journal && new RingJournal(journal, ringSize(ringRefs.length * PAGE_SIZE, abi.stride), abi.stride);
 }
 
 function mapRing(platform: XenPlatform, { frontendDomid, ringRefs }: RingAddress): MappedRing {

@@ -9,6 +9,7 @@
  */
 import { DiskError } from "../errors.js";
 import type { RingWords } from "./platform/ring-words.js";
+import type { RingJournal } from "./ring-journal.js";
 
 const REQ_PROD = 0;
 const REQ_EVENT = 1;
@@ -125,7 +126,11 @@ export class FrontRing {
   }
 }
 
-/** The backend's half. It takes over whatever indices it finds, so that a restarted backend can go on. */
+/**
+ * The backend's half. It takes over whatever indices it finds, so that a restarted backend can go on: with a journal at
+ * the request behind the last one that was taken, after those that it keeps; without one at rsp_prod, which is right when
+ * the backend before it had answered all that it had taken.
+ */
 export class BackRing {
   readonly size: number;
   readonly #words: RingWords;
@@ -138,14 +143,20 @@ export class BackRing {
   #rspEventSeen: number;
   /** Whether another backend has answered on this ring before. */
   readonly resumed: boolean;
+  readonly #journal: RingJournal | undefined;
+  /** Entries of the journal to take again, before what is in the ring. */
+  readonly #again: number[];
 
   /** Throws `PROTOCOL` when the indices found cannot be true. */
-  constructor(words: RingWords, stride: number) {
+  constructor(words: RingWords, stride: number, journal?: RingJournal) {
     this.#words = words;
     this.#slotWords = stride / 4;
     this.size = ringSize(words.byteLength, stride);
     this.#rspProdPvt = words.load(RSP_PROD);
-    this.#reqCons = this.#rspProdPvt;
+    this.#journal = journal;
+    const found = journal?.recover(this.#rspProdPvt);
+    this.#reqCons = found?.reqCons ?? this.#rspProdPvt;
+    this.#again = [...(found?.unanswered ?? [])];
     this.#reqEvent = words.load(REQ_EVENT);
     this.#rspEventSeen = words.load(RSP_EVENT);
     this.resumed = this.#rspProdPvt !== 0;
@@ -182,17 +193,25 @@ export class BackRing {
         "PROTOCOL",
         `Cannot read the ring: the frontend published ${ahead} requests, allowed ${this.size}`,
       );
-    return (reqProd - this.#reqCons) >>> 0;
+    return this.#again.length + ((reqProd - this.#reqCons) >>> 0);
   }
 
-  /** Copies the next request, whole, into private memory. Only after `available` said that there is one. */
-  take(into: Int32Array): void {
+  /** Copies the next request, whole, into private memory, and returns its entry in the journal. Only after `available` said that there is one. */
+  take(into: Int32Array): number {
+    const entry = this.#again.shift();
+    if (entry !== undefined) {
+      this.#journal!.read(entry, into);
+      return entry;
+    }
     this.#words.copyOut(FIRST_SLOT + (this.#reqCons & (this.size - 1)) * this.#slotWords, into);
+    const taken = this.#journal?.take(this.#reqCons, into) ?? 0;
     this.#reqCons = (this.#reqCons + 1) >>> 0;
+    return taken;
   }
 
-  /** Writes one response; the frontend sees it after `push`. `tail` is operation and status (blkif_response, bytes 8 to 11). */
-  respond(idLow: number, idHigh: number, tail: number): void {
+  /** Writes one response; the frontend sees it after `push`. `tail` is operation and status (blkif_response, bytes 8 to 11), `entry` what `take` returned. */
+  respond(idLow: number, idHigh: number, tail: number, entry: number): void {
+    this.#journal?.answer(entry, this.#rspProdPvt);
     this.#response[0] = idLow;
     this.#response[1] = idHigh;
     this.#response[2] = tail;
@@ -204,6 +223,7 @@ export class BackRing {
   push(): boolean {
     const old = this.#words.load(RSP_PROD);
     this.#words.store(RSP_PROD, this.#rspProdPvt);
+    this.#journal?.published();
     const rspEvent = this.#words.load(RSP_EVENT);
     this.#rspEventSeen = rspEvent;
     return crossed(old, this.#rspProdPvt, rspEvent);

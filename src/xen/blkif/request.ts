@@ -56,6 +56,8 @@ export class BlkifRequest {
   /** Byte range within each page: start, and length. */
   start = new Uint16Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
   bytes = new Uint16Array(BLKIF_MAX_SEGMENTS_PER_REQUEST);
+  /** Where the ring's journal keeps it. */
+  entry = 0;
   /** When it was taken, in milliseconds; below 0: it was refused. */
   begun = 0;
   /** Its segments' pages while it runs: the first `mapped` of them. */
