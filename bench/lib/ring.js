@@ -1,9 +1,13 @@
 // Our contestant: a guest's thread whose blkfront reads through a real ring from a backend thread of Dom0, which serves the file.
+
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { RpcClient } from "../../dist/dom0/thread-rpc.js";
+import { ABIS } from "../../dist/xen/blkif/layout.js";
 import { createDomainPages, DomainView, peerView } from "../../dist/xen/platform/simulated/domain-pages.js";
 import { ringDoorbell } from "../../dist/xen/platform/simulated/event-channels.js";
+import { ringSize } from "../../dist/xen/ring.js";
+import { ringJournalBytes } from "../../dist/xen/ring-journal.js";
 
 /** What our blkfront and blkback agree on by themselves. */
 export const DEFAULTS = { queues: 1, pageOrder: 0, maxSegments: 32, persistent: true };
@@ -60,6 +64,10 @@ async function startGuest({ dom0, rpc, file, domid, direct, options }) {
   });
   const guestRpc = new RpcClient(worker);
   const rings = await guestRpc.call("offer");
-  await rpc.call("connect", { id, rings, pages: own });
+  const { stride } = ABIS[rings.protocol];
+  const journals = rings.rings.map(
+    ({ ringRefs }) => new SharedArrayBuffer(ringJournalBytes(ringSize(ringRefs.length * 4096, stride), stride)),
+  );
+  await rpc.call("connect", { id, rings, journals, pages: own });
   return { id, worker, rpc: guestRpc };
 }
