@@ -8,6 +8,7 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
+import { ownPid } from "../os/this-process.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import type { BlkbackDataPlane, DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import type { VbdLatency } from "../xen/blkback-statistics.js";
@@ -96,20 +97,36 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
   }
 
   async add(id: VbdId, spec: VbdSpec): Promise<{ physicalDevice: string; path: string }> {
-    const thread = this.#leastBusy();
     const { discard = true, rawGiven = false, directIoSafe: direct = false } = spec.options ?? {};
     const format = rawGiven ? { format: "raw" } : {};
     const params: OpenParams = { id, target: spec.target, writable: spec.writable, discard, direct, ...format };
+    const first = this.#leastBusy();
+    await this.#openIn(first, params).catch(async (error: unknown) => {
+      if (!isHeldHere(error)) throw error;
+      // Volumes that share something (a thin pool) come to the thread that has it.
+      for (const thread of this.#threads.filter((other) => other !== first)) {
+        const refused = await this.#openIn(thread, params).then(
+          () => null,
+          (again: unknown) => again,
+        );
+        if (refused === null) return;
+        if (!isHeldHere(refused)) throw refused;
+      }
+      throw error;
+    });
+    // No kernel device stands behind a file that is served from user space: major and minor are those of none.
+    return { physicalDevice: "0:0", path: spec.target };
+  }
+
+  async #openIn(thread: BackendThread, params: OpenParams): Promise<void> {
     thread.vbds++;
     try {
       const facts = await this.#call<DiskFacts>(thread, "open", params);
-      this.#vbds.set(key(id), { thread, params, facts, rings: undefined, journaled: undefined });
+      this.#vbds.set(key(params.id), { thread, params, facts, rings: undefined, journaled: undefined });
     } catch (error) {
       thread.vbds--;
       throw error;
     }
-    // No kernel device stands behind a file that is served from user space: major and minor are those of none.
-    return { physicalDevice: "0:0", path: spec.target };
   }
 
   async remove(id: VbdId): Promise<void> {
@@ -317,6 +334,11 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
 function newJournal({ ringRefs }: RingKeys, { protocol }: FrontendRings): SharedArrayBuffer {
   const { stride } = ABIS[protocol]!;
   return new SharedArrayBuffer(ringJournalBytes(ringSize(ringRefs.length * PAGE_SIZE, stride), stride));
+}
+
+/** Refused by a lock that another thread of this process has. */
+function isHeldHere(error: unknown): boolean {
+  return error instanceof DiskError && error.details.locked === true && error.details.pid === ownPid;
 }
 
 function key(id: VbdId): string {

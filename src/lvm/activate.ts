@@ -1,47 +1,51 @@
 /**
- * A logical volume as a device: its segments translated, its bytes where the extents lie. The maths are those of the kernel's
- * linear, striped, raid0, error and zero targets; other types are refused by their name.
+ * A logical volume as a device: each segment opened as a target (segments/), their bytes joined. What several volumes share (a thin
+ * pool) is opened once, and stays open as long as one of them is.
  */
 import type { BlockDevice } from "../block/device.js";
-import { type Location, mapDevice } from "../block/mapped.js";
-import { nullDevice } from "../block/null.js";
+import { mapDevice } from "../block/mapped.js";
 import { DiskError } from "../errors.js";
 import { checkGroup, unknownParts } from "./check-group.js";
-import { SECTOR } from "./layout.js";
-import {
-  type Area,
-  areaExtents,
-  findVolume,
-  type LogicalVolume,
-  numberField,
-  type Segment,
-  type VolumeGroup,
-  volumeSize,
-} from "./metadata.js";
-import { segmentType } from "./segments/types.js";
+import { findVolume, type LogicalVolume, type VolumeGroup, volumeSize } from "./metadata.js";
+import { type OpenContext, segmentSize, type Target } from "./segments/target.js";
+import { openTarget } from "./segments/targets.js";
+import { type HeldState, type SharedState, type SharedStates, statesOn } from "./shared-states.js";
 
 export interface OpenVolumeOptions {
   readonly writable?: boolean;
   /** For messages. Default `VG/LV`. */
   readonly label?: string;
-  /** Closed with the volume. */
+  /** Where volumes meet that share something; default: those on the same `devices` do. */
+  readonly states?: SharedStates;
+  /** Closes `devices`: when the volume is closed and nothing that was opened with it is in use by others any more, or when it cannot be opened. */
   close?(): Promise<void>;
 }
 
 /** `devices` by the local name of each physical volume; null for one that is missing: only its extents fail then. */
-export function openVolume(
+export async function openVolume(
   group: VolumeGroup,
   name: string,
   devices: ReadonlyMap<string, BlockDevice | null>,
   options: OpenVolumeOptions = {},
-): BlockDevice {
-  const volume = findVolume(group, name);
-  const writable = (options.writable ?? false) && isWritable(group, volume);
-  const label = options.label ?? `"${group.name}/${name}"`;
-  const problems = checkGroup(group);
-  if (problems.length > 0)
-    throw new DiskError("CORRUPT", `Cannot open ${label}: volume group ${group.name} is damaged: ${problems[0]}`);
-  return mapVolume({ group, devices, writable, opened: new Map(), depth: 0 }, volume, label, options.close);
+): Promise<BlockDevice> {
+  const base: Base = {
+    group,
+    devices,
+    states: options.states ?? statesOn(devices.values()),
+    keeper: new Keeper(async () => options.close?.()),
+  };
+  const opener = new Opener(base, options.writable ?? false);
+  try {
+    const volume = findVolume(group, name);
+    const label = options.label ?? `"${group.name}/${name}"`;
+    const problems = checkGroup(group);
+    if (problems.length > 0)
+      throw new DiskError("CORRUPT", `Cannot open ${label}: volume group ${group.name} is damaged: ${problems[0]}`);
+    return await opener.volume(volume, label, () => opener.close());
+  } catch (error) {
+    await opener.close();
+    throw error;
+  }
 }
 
 /** Whether group and volume allow writing. */
@@ -49,49 +53,183 @@ export function isWritable(group: VolumeGroup, volume: LogicalVolume): boolean {
   return group.status.includes("WRITE") && volume.status.includes("WRITE") && unknownParts(group).length === 0;
 }
 
-interface Context {
-  readonly group: VolumeGroup;
-  readonly devices: ReadonlyMap<string, BlockDevice | null>;
-  readonly writable: boolean;
-  /** Volumes beneath, each opened once. */
-  readonly opened: Map<string, BlockDevice>;
-  /** Volumes that this one lies beneath. */
-  readonly depth: number;
-}
-
 /** Of volumes upon volumes; LVM2's own layouts have four. */
 const MAX_DEPTH = 32;
 
-/** Bytes of one segment: where its areas begin and how they are walked. */
-interface Span {
-  readonly start: number;
-  readonly end: number;
-  locate(offset: number): Location;
+interface Base {
+  readonly group: VolumeGroup;
+  readonly devices: ReadonlyMap<string, BlockDevice | null>;
+  readonly states: SharedStates;
+  readonly keeper: Keeper;
 }
 
-function mapVolume(context: Context, volume: LogicalVolume, label: string, close?: () => Promise<void>): BlockDevice {
-  const { group, devices, writable } = context;
-  const spans = volume.segments.map((segment) => spanOf(context, segment, label));
-  const used = [...new Set([...devices.values()].filter((device) => device !== null))];
+/** Closes the devices when the last of those who use them is done. */
+class Keeper {
+  #users = 0;
+  readonly #close: () => Promise<void>;
+
+  constructor(close: () => Promise<void>) {
+    this.#close = close;
+  }
+
+  hold(): void {
+    this.#users++;
+  }
+
+  async release(): Promise<void> {
+    if (--this.#users === 0) await this.#close();
+  }
+}
+
+/** Opens volumes of a group for one owner, a volume or a shared state, and closes them with it. */
+class Opener {
+  readonly #base: Base;
+  readonly #writable: boolean;
+  readonly #opened = new Map<string, Promise<BlockDevice>>();
+  readonly #held: HeldState<SharedState>[] = [];
+
+  constructor(base: Base, writable: boolean) {
+    this.#base = base;
+    this.#writable = writable;
+    base.keeper.hold();
+  }
+
+  async volume(volume: LogicalVolume, label: string, close?: () => Promise<void>, depth = 0): Promise<BlockDevice> {
+    const { group } = this.#base;
+    const writable = this.#writable && isWritable(group, volume);
+    const context = this.context(volume, label, writable, depth);
+    const targets: Target[] = [];
+    const closeTargets = async () => {
+      for (const target of targets) await target.close?.();
+    };
+    try {
+      for (const segment of volume.segments) targets.push(await openTarget(context, segment));
+    } catch (error) {
+      await closeTargets();
+      throw error;
+    }
+    return joinTargets(group, volume, { label, writable, targets }, async () => {
+      try {
+        await closeTargets();
+      } finally {
+        await close?.();
+      }
+    });
+  }
+
+  context(volume: LogicalVolume, label: string, writable: boolean, depth: number): OpenContext {
+    const { group, devices } = this.#base;
+    return {
+      group,
+      volume,
+      writable,
+      label,
+      device: (pv) => devices.get(pv) ?? null,
+      open: (name) => this.#below(name, label, depth + 1),
+      share: (shared, forWriting, make) => this.#share(shared, forWriting, make),
+    };
+  }
+
+  #below(name: string, label: string, depth: number): Promise<BlockDevice> {
+    if (depth > MAX_DEPTH)
+      throw new DiskError(
+        "UNSUPPORTED",
+        `Cannot open ${label}: volumes lie upon each other more than ${MAX_DEPTH} deep`,
+      );
+    const { group } = this.#base;
+    const opened =
+      this.#opened.get(name) ?? this.volume(findVolume(group, name), `"${group.name}/${name}"`, undefined, depth);
+    this.#opened.set(name, opened);
+    return opened;
+  }
+
+  async #share<S extends SharedState>(
+    volume: LogicalVolume,
+    writable: boolean,
+    make: (context: OpenContext) => Promise<S>,
+  ): Promise<S> {
+    const { group, states } = this.#base;
+    const held = await states.hold(group, volume, writable, async () => {
+      const opener = new Opener(this.#base, writable);
+      try {
+        const state = await make(opener.context(volume, `"${group.name}/${volume.name}"`, writable, 0));
+        return new OwnedState(state, opener);
+      } catch (error) {
+        await opener.close();
+        throw error;
+      }
+    });
+    this.#held.push(held);
+    return held.state.state as S;
+  }
+
+  /** What lies highest is closed first. */
+  async close(): Promise<void> {
+    try {
+      for (const held of this.#held.splice(0)) await held.release();
+      for (const opened of [...this.#opened.values()].toReversed()) await (await opened.catch(() => null))?.close();
+    } finally {
+      await this.#base.keeper.release();
+    }
+  }
+}
+
+/** A shared state with the volumes that were opened for it. */
+class OwnedState<S extends SharedState> implements SharedState {
+  readonly state: S;
+  readonly #opener: Opener;
+
+  constructor(state: S, opener: Opener) {
+    this.state = state;
+    this.#opener = opener;
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.state.close();
+    } finally {
+      await this.#opener.close();
+    }
+  }
+}
+
+interface Joined {
+  readonly label: string;
+  readonly writable: boolean;
+  readonly targets: readonly Target[];
+}
+
+function joinTargets(
+  group: VolumeGroup,
+  volume: LogicalVolume,
+  { label, writable, targets }: Joined,
+  close: () => Promise<void>,
+): BlockDevice {
+  const spans = volume.segments.map((segment, i) => {
+    const start = segment.start * group.extentSize;
+    return { start, end: start + segmentSize(group, segment), target: targets[i]! };
+  });
+  const beneath = [...new Set(targets.flatMap((target) => target.beneath))];
   return mapDevice({
     label,
     size: volumeSize(group, volume),
     blockSize: 1,
     writable,
-    locate: async (offset) => {
-      const span = spanAt(spans, offset);
-      const location = span.locate(offset - span.start);
-      return { ...location, length: Math.min(location.length, span.end - offset) };
+    locate: async (offset, length) => {
+      const { start, end, target } = spanAt(spans, offset);
+      const found = target.locate(offset - start, Math.min(length, end - offset));
+      const location = found instanceof Promise ? await found : found;
+      return location.length <= end - offset ? location : { ...location, length: end - offset };
     },
     async flush() {
-      if (writable) await Promise.all(used.map((device) => device.flush()));
+      if (writable) await Promise.all(beneath.map((device) => device.flush()));
     },
-    ...(close ? { close } : {}),
+    close,
   });
 }
 
 /** Volumes have few segments, but some have thousands. */
-function spanAt(spans: readonly Span[], offset: number): Span {
+function spanAt<S extends { readonly end: number }>(spans: readonly S[], offset: number): S {
   let [low, high] = [0, spans.length - 1];
   while (low < high) {
     const middle = (low + high) >> 1;
@@ -99,96 +237,4 @@ function spanAt(spans: readonly Span[], offset: number): Span {
     else low = middle + 1;
   }
   return spans[low]!;
-}
-
-function spanOf(context: Context, segment: Segment, label: string): Span {
-  const { extentSize } = context.group;
-  const start = segment.start * extentSize;
-  const end = start + segment.count * extentSize;
-  return { start, end, locate: locator(context, segment, label, end - start) };
-}
-
-function locator(context: Context, segment: Segment, label: string, length: number): Span["locate"] {
-  const { type, typeFlags } = segment;
-  if (typeFlags.length > 0) throw unsupported(label, [type, ...typeFlags].join("+"));
-  if (type === "zero") {
-    const nothing = nullDevice(length, { label }); // takes writes and forgets them, as the kernel's zero target
-    return (offset) => ({ kind: "data", device: nothing, offset, length: length - offset, shared: false });
-  }
-  if (type === "error") return () => failing(label, "this part of the volume is of type error");
-  if (type !== "striped" && type !== "raid0" && type !== "raid0_meta") throw unsupported(label, type);
-  const stripes = segment.areas.map((area) => areaAt(context, area, areaLength(context, segment), label));
-  if (stripes.length === 1) return (offset) => stripes[0]!(offset);
-  const chunk = (numberField(segment, "stripe_size") ?? 0) * SECTOR;
-  if (chunk < SECTOR || !Number.isInteger(Math.log2(chunk / SECTOR)))
-    throw new DiskError(
-      "CORRUPT",
-      `Cannot open ${label}: its stripe size is ${chunk} bytes, allowed are powers of two from ${SECTOR} on`,
-    );
-  return (offset) => {
-    const number = Math.floor(offset / chunk);
-    const within = offset % chunk;
-    const location = stripes[number % stripes.length]!(Math.floor(number / stripes.length) * chunk + within);
-    return { ...location, length: Math.min(location.length, chunk - within) };
-  };
-}
-
-/** Bytes that a segment takes of one of its areas. */
-function areaLength({ group }: Context, segment: Segment): number {
-  const extents = segment.type === "striped" ? areaExtents(segment) : Math.ceil(segment.count / segment.areas.length);
-  return extents * group.extentSize;
-}
-
-/** Translates bytes of an area to those of the device beneath. */
-function areaAt(context: Context, area: Area, length: number, label: string): (offset: number) => Location {
-  const { group, devices, opened } = context;
-  if (area.kind === "pv") {
-    const pv = group.physicalVolumes.find(({ name }) => name === area.pv)!;
-    const device = devices.get(area.pv) ?? null;
-    const begin = pv.peStart + area.pe * group.extentSize;
-    if (!device)
-      return () => failing(label, `the physical volume ${pv.id} (${pv.device || "unknown device"}) is missing`);
-    const inside = Math.max(0, Math.min(length, device.size - begin));
-    return (offset) => {
-      if (offset >= inside)
-        return failing(label, `its bytes would lie behind the end of ${device.label}, which has ${device.size} bytes`);
-      return { kind: "data", device, offset: begin + offset, length: inside - offset, shared: false };
-    };
-  }
-  let device = opened.get(area.lv);
-  if (!device) {
-    if (context.depth >= MAX_DEPTH)
-      throw new DiskError(
-        "UNSUPPORTED",
-        `Cannot open ${label}: volumes lie upon each other more than ${MAX_DEPTH} deep`,
-      );
-    const deeper = { ...context, depth: context.depth + 1 };
-    device = mapVolume(deeper, findVolume(group, area.lv), `"${group.name}/${area.lv}"`);
-    opened.set(area.lv, device);
-  }
-  const below = device;
-  const begin = area.le * group.extentSize;
-  return (offset) => {
-    if (begin + offset >= below.size) return failing(label, `its bytes would lie behind the end of ${below.label}`);
-    return {
-      kind: "data",
-      device: below,
-      offset: begin + offset,
-      length: Math.min(length - offset, below.size - begin - offset),
-      shared: false,
-    };
-  };
-}
-
-function failing(label: string, why: string): never {
-  throw new DiskError("IO", `Cannot use ${label}: ${why}`);
-}
-
-function unsupported(label: string, type: string): DiskError {
-  const known = segmentType(type) ? "segments of this type are only shown by this version" : "this type is not known";
-  return new DiskError(
-    "UNSUPPORTED",
-    `Cannot open ${label}: it is of type ${type}, ${known}, allowed are linear, striped, raid0, error and zero`,
-    { details: { segmentType: type } },
-  );
 }

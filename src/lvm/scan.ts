@@ -230,3 +230,8 @@ export function findGroup({ groups }: Pick<Scan, "groups">, name: string): Found
     );
   return found[0]!;
 }
+
+/** The open devices of a group's physical volumes, as volumes are opened from. */
+export function devicesOf(members: ReadonlyMap<string, FoundPv | null>): Map<string, BlockDevice | null> {
+  return new Map([...members].map(([name, pv]) => [name, pv?.device ?? null]));
+}

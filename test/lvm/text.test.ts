@@ -86,7 +86,7 @@ describe("the group", () => {
     expect(() => requireChangeable(first.group)).not.toThrow();
   });
 
-  test("an unknown type or status makes it read-only, and is named", () => {
+  test("an unknown type or status makes it read-only, and is named", async () => {
     const text = printGroup(sample(), HEADER);
     for (const [from, to, pattern] of [
       ['type = "striped"', 'type = "quantum"', /segment of the unknown type quantum/],
@@ -98,8 +98,8 @@ describe("the group", () => {
       expect(() => requireChangeable(group)).toThrow(expect.objectContaining({ code: "UNSUPPORTED" }));
       const disk = memoryDisks([4 * MIB])[0]!.device;
       const open = () => openVolume(group, "a", new Map([["pv0", disk]]), { writable: true });
-      if (to.includes("type")) expect(open).toThrow(/of type (quantum|striped\+WARP)/);
-      else expect(open().writable).toBe(false);
+      if (to.includes("type")) await expect(open()).rejects.toThrow(/of type (quantum|striped\+WARP)/);
+      else expect((await open()).writable).toBe(false);
     }
   });
 
@@ -136,11 +136,11 @@ describe("the group", () => {
     ["a stripe size that is none", ["stripe_size = 128", "stripe_size = 100"], /stripe size of 100 sectors/],
     ["volumes upon themselves", ['stripes = ["pv0", 0]', 'stripes = ["a", 0]'], /lies on itself/],
     ["bad names", ["\na {", "\n-a {"], /logical volume name "-a"/],
-  ] as const)("%s: told, not changed, not opened", (_what, [from, to], pattern) => {
+  ] as const)("%s: told, not changed, not opened", async (_what, [from, to], pattern) => {
     const { group } = readGroupText(printGroup(sample(), HEADER).replace(from, to), "text");
     expect(checkGroup(group).join("\n")).toMatch(pattern);
     expect(() => requireChangeable(group)).toThrow(/it is damaged/);
-    expect(() => openVolume(group, group.logicalVolumes[1]!.name, new Map())).toThrow(/is damaged/);
+    await expect(openVolume(group, group.logicalVolumes[1]!.name, new Map())).rejects.toThrow(/is damaged/);
   });
 
   test("changed bytes of a real text are read, or refused as CORRUPT", () => {

@@ -5,7 +5,9 @@
  */
 import { join } from "node:path";
 import { DiskError } from "../../errors.js";
-import type { LogicalVolume, VolumeGroup } from "../../lvm/metadata.js";
+import { volumesAbove } from "../../lvm/changes/dependents.js";
+import { isVisible, type LogicalVolume, type VolumeGroup } from "../../lvm/metadata.js";
+import { type LockState, SharedStates } from "../../lvm/shared-states.js";
 import { type OpenFile, openFile } from "../../os/file.js";
 import { type LockMode, lockFile } from "../../os/lock.js";
 import { pathExists } from "../../os/paths.js";
@@ -58,6 +60,44 @@ export function lockVolume(
   purpose: string,
 ): Promise<HeldLock> {
   return lockNamed(home, `L_${group.id}-${volume.id}`, mode, purpose);
+}
+
+/** Locks a volume, and for a part of others (a pool's metadata) those it is a part of: their users rely on it. */
+export async function lockUse(
+  home: string,
+  group: VolumeGroup,
+  volume: LogicalVolume,
+  mode: "read" | "write",
+  purpose: string,
+): Promise<HeldLock> {
+  const locks: HeldLock[] = [];
+  const release = async () => {
+    for (const lock of locks.splice(0)) await lock.release();
+  };
+  try {
+    for (const used of withWholes(group, volume)) locks.push(await lockVolume(home, group, used, mode, purpose));
+    return { release };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+function withWholes(group: VolumeGroup, volume: LogicalVolume): LogicalVolume[] {
+  const found = new Set([volume]);
+  for (const part of found) if (!isVisible(part)) for (const whole of volumesAbove(group, part.name)) found.add(whole);
+  return [...found];
+}
+
+const STATES = new Map<string, SharedStates>();
+
+/** Where this thread's open volumes meet that share something. What they share is locked as a volume is. */
+export function statesOf(home: string): SharedStates {
+  const lock: LockState = (group, volume, writable) =>
+    lockVolume(home, group, volume, writable ? "write" : "read", `use ${group.name}/${volume.name}`);
+  const states = STATES.get(home) ?? new SharedStates(lock);
+  STATES.set(home, states);
+  return states;
 }
 
 async function lockNamed(home: string, name: string, mode: LockMode, purpose: string): Promise<HeldLock> {

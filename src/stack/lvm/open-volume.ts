@@ -3,10 +3,11 @@ import type { BlockDevice } from "../../block/device.js";
 import { DiskError } from "../../errors.js";
 import { openVolume } from "../../lvm/activate.js";
 import { findVolume } from "../../lvm/metadata.js";
-import { findGroup, type Scan, scanDevices } from "../../lvm/scan.js";
+import { devicesOf, type FoundGroup, findGroup, type Scan, scanDevices } from "../../lvm/scan.js";
+import { SharedStates } from "../../lvm/shared-states.js";
 import type { OpenDiskOptions } from "../disk.js";
 import { readDevices } from "./devices.js";
-import { lockVolume } from "./locks.js";
+import { type HeldLock, lockUse, statesOf } from "./locks.js";
 import { type OpenNamed, openSessionBy, withPartitions } from "./session.js";
 
 export interface VolumeName {
@@ -57,43 +58,49 @@ async function openFrom(
   options: OpenDiskOptions,
   close: () => Promise<void>,
 ): Promise<BlockDevice> {
+  const { paths, writable = false, forceShare = false } = options;
+  const quoted = JSON.stringify(text);
+  let lock: HeldLock | null = null;
+  let found: FoundGroup;
   try {
-    const found = findGroup(scan, groupName);
-    const { group, members, duplicates } = found;
-    const volume = findVolume(group, volumeName);
-    const { paths, writable = false, forceShare = false } = options;
-    if (writable && duplicates.length > 0)
+    found = findGroup(scan, groupName);
+    const volume = findVolume(found.group, volumeName);
+    if (writable && found.duplicates.length > 0)
       throw new DiskError(
         "DENIED",
-        `Cannot open ${JSON.stringify(text)} for writing: volume group ${groupName} has duplicate PV devices ${duplicates.flatMap(({ used, unused }) => [used, ...unused]).join(" ")}`,
+        `Cannot open ${quoted} for writing: volume group ${groupName} has duplicate PV devices ${found.duplicates.flatMap(({ used, unused }) => [used, ...unused]).join(" ")}`,
       );
-    const devices = new Map([...members].map(([pv, member]) => [pv, member?.device ?? null]));
-    const opened = openVolume(group, volumeName, devices, {
-      writable,
-      label: JSON.stringify(text),
-      close: () => Promise.resolve(),
-    });
-    const purpose = `open ${JSON.stringify(text)}${writable ? " for writing" : ""}`;
-    const lock =
-      paths && !forceShare ? await lockVolume(paths.home, group, volume, writable ? "write" : "read", purpose) : null;
-    return closing(opened, async () => {
-      await lock?.release();
-      await close();
-    });
+    const purpose = `open ${quoted}${writable ? " for writing" : ""}`;
+    if (paths && !forceShare)
+      lock = await lockUse(paths.home, found.group, volume, writable ? "write" : "read", purpose);
   } catch (error) {
     await close();
     throw error;
   }
+  try {
+    const device = await openVolume(found.group, volumeName, devicesOf(found.members), {
+      writable,
+      label: quoted,
+      states: paths && !forceShare ? statesOf(paths.home) : new SharedStates(),
+      close,
+    });
+    return releasing(device, lock);
+  } catch (error) {
+    await lock?.release();
+    throw error;
+  }
 }
 
-function closing(device: BlockDevice, after: () => Promise<void>): BlockDevice {
+/** The volume is free when it is closed, also while others keep what it shared with them. */
+function releasing(device: BlockDevice, lock: HeldLock | null): BlockDevice {
   const close = device.close.bind(device);
-  let closed = false;
   device.close = async () => {
-    if (closed) return;
-    closed = true;
-    await close();
-    await after();
+    try {
+      await close();
+    } finally {
+      await lock?.release();
+      lock = null;
+    }
   };
   return device;
 }

@@ -4,7 +4,7 @@ import { identifyFilesystem } from "../../filesystems/identify.js";
 import { openVolume } from "../../lvm/activate.js";
 import type { CreateVolumePlan } from "../../lvm/changes/create-volume.js";
 import type { VolumeGroup } from "../../lvm/metadata.js";
-import type { FoundGroup, FoundPv } from "../../lvm/scan.js";
+import { devicesOf, type FoundGroup } from "../../lvm/scan.js";
 import type { GroupChange } from "./change.js";
 import { wipeSignatures } from "./pvs.js";
 
@@ -27,10 +27,11 @@ export function withWiping(plan: CreateVolumePlan, { zero, wipe }: WipeOptions):
     ...plan,
     async prepare(members) {
       const writable = { ...group, logicalVolumes: group.logicalVolumes.map((other) => withWrite(other, volume.name)) };
-      const device = openVolume(writable, volume.name, devicesOf(members), { writable: true });
+      const device = await openVolume(writable, volume.name, devicesOf(members), { writable: true });
       if (zero) await device.zero(0, Math.min(ZEROED, device.size));
       if (wipe && (await identifyFilesystem(device))) await wipeSignatures(device);
       await device.flush();
+      await device.close();
     },
   };
 }
@@ -42,18 +43,15 @@ function withWrite<V extends VolumeGroup["logicalVolumes"][number]>(volume: V, n
     : volume;
 }
 
-export function devicesOf(members: ReadonlyMap<string, FoundPv | null>) {
-  return new Map([...members].map(([name, pv]) => [name, pv?.device ?? null]));
-}
-
 /** Throws `DENIED` when a file system on the volume reaches behind its new end. */
 export async function refuseCutFilesystem(
   { group, members }: FoundGroup,
   name: string,
   newSize: number,
 ): Promise<void> {
-  const device = openVolume(group, name, devicesOf(members));
+  const device = await openVolume(group, name, devicesOf(members));
   const found = await identifyFilesystem(device);
+  await device.close();
   if (found?.size === null || found?.size === undefined || found.size <= newSize) return;
   throw new DiskError(
     "DENIED",

@@ -1,0 +1,29 @@
+/** How each type of segment is opened. Types that are not here are only shown (`types.ts`). */
+import { DiskError } from "../../errors.js";
+import type { Segment } from "../metadata.js";
+import { openStriped } from "./striped.js";
+import type { OpenContext, OpenTarget, Target } from "./target.js";
+import { segmentType } from "./types.js";
+import { openError, openZero } from "./virtual.js";
+
+/** A type with much code behind it is loaded when it is met: `(c, s) => import("./x.js").then(({ openX }) => openX(c, s))`. */
+const TARGETS: ReadonlyMap<string, OpenTarget> = new Map<string, OpenTarget>([
+  ["striped", openStriped],
+  ["raid0", openStriped],
+  ["raid0_meta", openStriped],
+  ["error", openError],
+  ["zero", openZero],
+]);
+
+export async function openTarget(context: OpenContext, segment: Segment): Promise<Target> {
+  const { type, typeFlags } = segment;
+  const open = TARGETS.get(type);
+  if (open && typeFlags.length === 0) return open(context, segment);
+  const name = [type, ...typeFlags].join("+");
+  const known = segmentType(name) ? "segments of this type are only shown by this version" : "this type is not known";
+  throw new DiskError(
+    "UNSUPPORTED",
+    `Cannot open ${context.label}: it is of type ${name}, ${known}, allowed are ${[...TARGETS.keys()].join(", ")}`,
+    { details: { segmentType: name } },
+  );
+}
