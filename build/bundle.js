@@ -60,7 +60,7 @@ async function bundle() {
   const build = await rolldown({
     input: { main: join(DIST, "cli/main.js") },
     platform: "node",
-    external: ["koffi"],
+    external: ["koffi", "@bokuweb/zstd-wasm"],
     plugins: [ownPlace, noSubprograms],
     treeshake: { moduleSideEffects: "no-external" },
     checks: { ineffectiveDynamicImport: false }, // an import() within the common file needs no file of its own

@@ -3,15 +3,13 @@ import { DiskError } from "../errors.js";
 import { DirectAccess, type DirectOptions } from "../os/direct.js";
 import { type OpenFile, openFile } from "../os/file.js";
 import { type FileLock, lockFile } from "../os/lock.js";
-import { type BlockDevice, defineDevice, type Extent } from "./device.js";
+import { defineDevice, type Extent } from "./device.js";
 import { cachedBytes, DirectBytes, type FileBytes } from "./direct.js";
 import { withFileRange } from "./file-range.js";
+import type { HostFile } from "./host-file.js";
 
-export interface FileDevice extends BlockDevice {
-  readonly path: string;
+export interface FileDevice extends HostFile {
   readonly file: OpenFile;
-  /** Bytes. Refused for block devices, for read-only files and for a fixed size. */
-  resize(size: number): Promise<void>;
 }
 
 export interface FileDeviceOptions {
@@ -85,6 +83,8 @@ export function fileDevice(file: OpenFile, options: FileDeviceOfOptions = {}): F
   const extension = {
     path: file.path,
     file,
+    resizable: !file.isBlockDevice && file.writable && sizeOverride === undefined,
+    allocate: (offset: number, length: number) => file.allocate(offset, length),
     async resize(size: number) {
       if (closed) throw new TypeError(`Cannot resize ${device.label}: it is closed`);
       if (sizeOverride !== undefined)

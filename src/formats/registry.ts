@@ -67,7 +67,7 @@ export function chooseFormat(path: string, named?: string): FormatChoice {
 
 /** Throws `UNSUPPORTED`, as wrong usage, with the names that there are. */
 export function formatNamed(name: string): ImageFormat {
-  const format = FORMATS.find((one) => one.name === name);
+  const format = FORMATS.find((one) => one.name === name || one.aliases.includes(name));
   if (format) return format;
   const why = WITHOUT_DRIVER.some((one) => one.name === name)
     ? "this version cannot read or write it"

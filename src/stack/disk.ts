@@ -1,12 +1,13 @@
 /**
  * From a disk's name to a device: the file, network or domain device beneath, its format, and the part of it that is meant.
- * This is the open gate: nothing that an image names inside itself is opened here.
+ * What an image names inside itself is opened by open-gate.ts only.
  */
 
 import { join } from "node:path";
 import type { BlockDevice } from "../block/device.js";
 import type { FileDevice } from "../block/file.js";
 import { DiskError } from "../errors.js";
+import type { ImageDevice } from "../formats/format.js";
 import { mayBeDisk, pathExists } from "../os/paths.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { type DiskName, parseDiskName } from "./disk-name.js";
@@ -21,8 +22,11 @@ export interface OpenDiskOptions {
   readonly shared?: boolean;
   /** Open for writing although a partition's move was cut: to finish it. */
   readonly moving?: boolean;
-  /** Follow files that an image names. Raw images name none. */
+  /** Follow files that an image names, all of them or those that the user named too. Raw images name none. */
   readonly allowBacking?: boolean;
+  readonly named?: readonly string[];
+  /** Look at the image alone: what it takes from files that it names cannot be read. */
+  readonly sealed?: boolean;
   /** Read and write past the host's page cache; image files and block devices of this host only. */
   readonly direct?: boolean;
   /** Needed for `dom:` names. */
@@ -42,6 +46,8 @@ export interface OpenDisk {
   readonly format: string;
   /** The image file, when there is one on this host. */
   readonly file: FileDevice | null;
+  /** The whole disk with what its format tells of it; null when there is no image file. */
+  readonly image: ImageDevice | null;
   /** Bytes from the begin of the whole disk, when the part is one run of it. */
   readonly offset: number | null;
   /** Of the partition table in which the part was found. */
@@ -66,7 +72,7 @@ export async function openDiskStack(text: string, options: OpenDiskOptions = {})
   }
 }
 
-type OpenBase = Pick<OpenDisk, "whole" | "format" | "file">;
+type OpenBase = Pick<OpenDisk, "whole" | "format" | "file" | "image">;
 
 async function openBase({ text, base }: DiskName, options: OpenDiskOptions): Promise<OpenBase> {
   if (options.direct && base.kind !== "file")
@@ -87,6 +93,7 @@ async function openBase({ text, base }: DiskName, options: OpenDiskOptions): Pro
         whole: await openRegisteredVolume(openDiskStack, text.replace(/#p\d+$/, ""), base, options),
         format: "raw",
         file: null,
+        image: null,
       };
     }
     case "backup":
@@ -96,7 +103,7 @@ async function openBase({ text, base }: DiskName, options: OpenDiskOptions): Pro
 
 async function network(uri: string, { writable = false }: OpenDiskOptions): Promise<OpenBase> {
   const { connectNbd } = await import("../nbd/client.js");
-  return { whole: await connectNbd(uri, { readOnly: !writable }), format: "raw", file: null };
+  return { whole: await connectNbd(uri, { readOnly: !writable }), format: "raw", file: null, image: null };
 }
 
 async function openAttached(

@@ -2,11 +2,12 @@
 import { openFileDevice } from "../block/file.js";
 import { chooseFormat, HEAD_SIZE, refuseLookalike } from "../formats/registry.js";
 import type { OpenDisk, OpenDiskOptions } from "./disk.js";
+import { openContext, sealedContext } from "./open-gate.js";
 
 export async function openImage(
   path: string,
   options: OpenDiskOptions,
-): Promise<Pick<OpenDisk, "whole" | "format" | "file">> {
+): Promise<Pick<OpenDisk, "whole" | "format" | "file" | "image">> {
   const { writable = false, forceShare = false, shared = false, direct = false } = options;
   if (writable && !options.moving)
     (await import("./cut-move.js")).refuseCutMove(path, `open ${JSON.stringify(path)} for writing`);
@@ -23,7 +24,9 @@ export async function openImage(
       await file.read(0, head);
       refuseLookalike(path, head);
     }
-    return { whole: await format.open(file), format: format.name, file };
+    const context = options.sealed ? sealedContext() : openContext({ ...options, forceShare }, file.file.identity);
+    const image = await format.open(file, context);
+    return { whole: image, image, format: format.name, file };
   } catch (error) {
     await file.close();
     throw error;

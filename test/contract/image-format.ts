@@ -2,8 +2,9 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { fileDevice, openFileDevice } from "#src/block/file.js";
-import { type ImageFormat, PREALLOCATIONS } from "#src/formats/format.js";
+import type { ImageFormat, Preallocation } from "#src/formats/format.js";
 import { createStaged } from "#src/os/staged.js";
+import { createOptions, openContext } from "../support/images.js";
 import { tempDir } from "../support/temp-dir.js";
 import { describeBlockDevice } from "./block-device.js";
 
@@ -14,15 +15,16 @@ export function describeImageFormat(format: ImageFormat): void {
   let count = 0;
 
   /** A new image of `size` bytes, closed. */
-  async function made(size: number, preallocation: (typeof PREALLOCATIONS)[number] = "off"): Promise<string> {
+  async function made(size: number, preallocation: Preallocation = "off"): Promise<string> {
     const path = join(dir, `${count++}.${format.extensions[0]}`);
     const staged = await createStaged(path);
-    await format.create(fileDevice(staged.file, { own: false }), size, { preallocation });
+    await format.create(fileDevice(staged.file, { own: false }), size, createOptions({ preallocation }));
     await staged.commit();
     return path;
   }
 
-  const open = async (path: string, writable: boolean) => format.open(await openFileDevice(path, { writable }));
+  const open = async (path: string, writable: boolean) =>
+    format.open(await openFileDevice(path, { writable }), openContext());
 
   describe(`format ${format.name}`, () => {
     test("says its own magic, or none", async () => {
@@ -33,7 +35,7 @@ export function describeImageFormat(format: ImageFormat): void {
       expect(format.hasMagic(head)).toBe(format.name !== "raw");
     });
 
-    test.each(PREALLOCATIONS)("an empty disk, preallocation %s", async (preallocation) => {
+    test.each(format.preallocations)("an empty disk, preallocation %s", async (preallocation) => {
       const device = await open(await made(3 * MIB + 512, preallocation), false);
       const bytes = new Uint8Array(device.size).fill(1);
       await device.read(0, bytes);

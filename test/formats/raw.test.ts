@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { fileDevice } from "#src/block/file.js";
 import { raw } from "#src/formats/raw/index.js";
 import { createStaged } from "#src/os/staged.js";
+import { createOptions } from "../support/images.js";
 import { tempDir } from "../support/temp-dir.js";
 
 const MIB = 1 << 20;
@@ -14,11 +15,8 @@ async function made(name: string, size: number, preallocation: "off" | "falloc" 
   const reports: number[] = [];
   try {
     const file = fileDevice(staged.file, { own: false });
-    await raw.create(file, size, {
-      preallocation,
-      onProgress: (done) => reports.push(done),
-      ...(signal ? { signal } : {}),
-    });
+    const onProgress = (done: number) => reports.push(done);
+    await raw.create(file, size, createOptions({ preallocation, onProgress, ...(signal ? { signal } : {}) }));
     const bytes = new Uint8Array(4096);
     if (size > 0) await file.read(size - bytes.length, bytes);
     return { size: file.size, stored: staged.file.allocatedSize(), zero: bytes.every((byte) => byte === 0), reports };

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { alignUp } from "../../bytes/align.js";
 import { formatSize, parseSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
-import type { ImageFormat, Preallocation } from "../../formats/format.js";
+import type { CreateOptions, ImageFormat } from "../../formats/format.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines, remark } from "../print.js";
 import { withProgress } from "../progress.js";
@@ -49,10 +49,10 @@ async function run(path: string, sizeText: string, flags: Flags): Promise<void> 
     });
   const asked = parseSize(sizeText);
   const size = alignUp(asked, 512);
-  const preallocation = await preallocationOf(path, flags);
+  const options = await createOptions(path, format, flags);
   if (flags.force) (await import("../../stack/cut-move.js")).refuseCutMove(path, `replace ${JSON.stringify(path)}`);
   const replaces = (await import("../../os/paths.js")).pathExists(path);
-  const stored = await interruptible((signal) => makeImage(path, format, size, preallocation, flags, signal));
+  const stored = await interruptible((signal) => makeImage(path, format, size, options, flags, signal));
   if (size !== asked) remark(`xvd create: the size is rounded up from ${asked} to ${size} bytes, a multiple of 512`);
   const { dryRun = false } = flags;
   const made = { filename: path, format: format.name, "virtual-size": size };
@@ -66,19 +66,20 @@ async function makeImage(
   path: string,
   format: ImageFormat,
   size: number,
-  preallocation: Preallocation,
+  { values, preallocation }: Pick<CreateOptions, "values" | "preallocation">,
   flags: Flags,
   signal: AbortSignal,
 ): Promise<number> {
-  const { createStaged } = await import("../../os/staged.js");
-  const { fileDevice } = await import("../../block/file.js");
+  const { stageImage } = await import("../../stack/staged-image.js");
+  const { randomBytes } = await import("node:crypto");
   const { force = false, dryRun = false } = flags;
-  const staged = await createStaged(path, { force });
+  const staged = await stageImage(path, { force });
   try {
-    const file = fileDevice(staged.file, { own: false });
-    const how = { preallocation: dryRun ? "off" : preallocation, signal } as const;
-    await withProgress("create", flags, (report) => format.create(file, size, { ...how, ...report }));
-    const stored = staged.file.allocatedSize();
+    const { createExtent } = staged;
+    const world = { random: randomBytes, now: Date.now, createExtent, backing: null };
+    const how = { preallocation: dryRun ? "off" : preallocation, values, signal, ...world } as const;
+    await withProgress("create", flags, (report) => format.create(staged.file, size, { ...how, ...report }));
+    const stored = staged.allocatedSize();
     await (dryRun ? staged.abort() : staged.commit());
     return stored;
   } catch (error) {
@@ -87,21 +88,20 @@ async function makeImage(
   }
 }
 
-async function preallocationOf(path: string, flags: Flags): Promise<Preallocation> {
-  const { PREALLOCATIONS } = await import("../../formats/format.js");
-  const named = new Map(
+/** `-o KEY=VALUE,…`, repeated, and `--preallocation`, which is one of them. */
+async function createOptions(
+  path: string,
+  format: ImageFormat,
+  flags: Flags,
+): Promise<Pick<CreateOptions, "values" | "preallocation">> {
+  const { choiceOption, parseOptions } = await import("../../formats/options.js");
+  const given = new Map(
     flags.option
       .flatMap((option) => option.split(","))
       .map((option) => [option.split("=")[0]!, option.slice(option.indexOf("=") + 1)]),
   );
-  const unknown = [...named.keys()].find((key) => key !== "preallocation");
-  const mode = flags.preallocation ?? named.get("preallocation") ?? "off";
-  const why =
-    unknown !== undefined
-      ? `option ${JSON.stringify(unknown)} is not known, allowed preallocation`
-      : PREALLOCATIONS.includes(mode as Preallocation)
-        ? undefined
-        : `preallocation is ${JSON.stringify(mode)}, allowed ${PREALLOCATIONS.join(" ")}${mode === "metadata" ? " (raw images have no metadata)" : ""}`;
-  if (why) throw new DiskError("UNSUPPORTED", `Cannot create "${path}": ${why}`, { details: { usage: true } });
-  return mode as Preallocation;
+  if (flags.preallocation !== undefined) given.set("preallocation", flags.preallocation);
+  const preallocation = choiceOption("preallocation", "what is stored at once", format.preallocations, "off");
+  const values = parseOptions(`${format.name} "${path}"`, [...format.options, preallocation], given);
+  return { values, preallocation: values.get(preallocation) };
 }

@@ -1,11 +1,11 @@
 /** An empty raw image: a size, and on request space for it. */
-import type { FileDevice } from "../../block/file.js";
+import type { HostFile } from "../../block/host-file.js";
 import type { CreateOptions } from "../format.js";
 
 /** Between two looks at the signal and two reports of progress. */
 const PIECE = 64 << 20;
 
-export async function createRaw(file: FileDevice, size: number, options: CreateOptions): Promise<void> {
+export async function createRaw(file: HostFile, size: number, options: CreateOptions): Promise<void> {
   await file.resize(size);
   if (options.preallocation === "off") return;
   const zeros = options.preallocation === "full" ? new Uint8Array(1 << 20) : null;
@@ -13,7 +13,7 @@ export async function createRaw(file: FileDevice, size: number, options: CreateO
     options.signal?.throwIfAborted();
     const length = Math.min(PIECE, size - offset);
     // Reserved also when zeros follow: a file system that is too small says so before minutes of writing.
-    await file.file.allocate(offset, length);
+    await file.allocate(offset, length);
     if (zeros)
       for (let at = 0; at < length; at += zeros.length)
         await file.write(offset + at, zeros.subarray(0, Math.min(zeros.length, length - at)));
