@@ -52,6 +52,10 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
   Volumes: {
     pvcreate: { summary: "make disks physical volumes", load: () => import("./verbs/lvm/pvcreate.js") },
     pvs: { summary: "list physical volumes", load: () => import("./verbs/lvm/pvs.js") },
+    pvchange: {
+      summary: "change tags, identity and allocation of physical volumes",
+      load: () => import("./verbs/lvm/pvchange.js"),
+    },
     pvresize: {
       summary: "let physical volumes follow the size of their disks",
       load: () => import("./verbs/lvm/pvresize.js"),
@@ -66,6 +70,18 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     vgextend: { summary: "add physical volumes to a group", load: () => import("./verbs/lvm/vgextend.js") },
     vgreduce: { summary: "take physical volumes out of a group", load: () => import("./verbs/lvm/vgreduce.js") },
     vgrename: { summary: "rename a group", load: () => import("./verbs/lvm/vgrename.js") },
+    vgchange: {
+      summary: "change limits, policies, tags and identity of groups",
+      load: () => import("./verbs/lvm/vgchange.js"),
+    },
+    vgsplit: { summary: "make some disks of a group another group", load: () => import("./verbs/lvm/vgsplit.js") },
+    vgmerge: { summary: "make two groups one", load: () => import("./verbs/lvm/vgmerge.js") },
+    vgexport: { summary: "put groups away for another host", load: () => import("./verbs/lvm/vgexport.js") },
+    vgimport: { summary: "take exported groups over", load: () => import("./verbs/lvm/vgimport.js") },
+    vgimportclone: {
+      summary: "make copies of a group's disks a group of their own",
+      load: () => import("./verbs/lvm/vgimportclone.js"),
+    },
     vgremove: { summary: "remove a group", load: () => import("./verbs/lvm/vgremove.js") },
     vgck: { summary: "check groups and their metadata areas", load: () => import("./verbs/lvm/vgck.js") },
     vgcfgbackup: { summary: "keep the metadata of groups in files", load: () => import("./verbs/lvm/vgcfgbackup.js") },

@@ -37,6 +37,8 @@ export interface GroupWrite {
   readonly members: readonly FoundPv[];
   /** Volumes that were in the group and are not any more. */
   readonly removed: readonly FoundPv[];
+  /** Members whose label gets another id, which the group already says. */
+  readonly renamed?: ReadonlyMap<FoundPv, string>;
 }
 
 interface AreaPlan {
@@ -47,7 +49,7 @@ interface AreaPlan {
 }
 
 /** Pure. Throws `NO_SPACE` when the text is too long for some area, `DENIED` when no area would hold it. */
-export function planCommit({ group, header, members, removed }: GroupWrite): CommitStep[] {
+export function planCommit({ group, header, members, removed, renamed }: GroupWrite): CommitStep[] {
   const steps: CommitStep[] = [];
   if (group) {
     const text = encodeText(printGroup(group, header));
@@ -68,8 +70,13 @@ export function planCommit({ group, header, members, removed }: GroupWrite): Com
       steps.push(step(pv, "committed header", planHeader(area, location, null)));
     steps.push(FLUSH);
   }
-  const labels = [...labelSteps(members, true), ...emptySteps(removed), ...labelSteps(removed, false)];
-  return labels.length > 0 ? [...steps, ...labels] : steps;
+  return [
+    ...steps,
+    ...labelSteps(members, true, renamed),
+    ...emptySteps(members, (area) => area.ignored && area.committed !== null),
+    ...emptySteps(removed, takesText),
+    ...labelSteps(removed, false),
+  ];
 }
 
 const FLUSH: CommitStep = { kind: "flush" };
@@ -88,20 +95,25 @@ function usable(area: FoundArea): FoundArea {
   return area.header ? area : { ...area, committed: null };
 }
 
-function labelSteps(pvs: readonly FoundPv[], inUse: boolean): CommitStep[] {
-  const changed = pvs.filter(({ label }) => isInUse(label) !== inUse);
+function labelSteps(
+  pvs: readonly FoundPv[],
+  inUse: boolean,
+  renamed: ReadonlyMap<FoundPv, string> = new Map(),
+): CommitStep[] {
+  const changed = pvs.filter((pv) => isInUse(pv.label) !== inUse || renamed.has(pv));
   if (changed.length === 0) return [];
   return [
     ...changed.map((pv) => {
-      const label = withInUse(pv.label, inUse);
+      const label = { ...withInUse(pv.label, inUse), id: renamed.get(pv) ?? pv.label.id };
       return step(pv, "label", { offset: label.sector * SECTOR, data: encodeLabel(label) });
     }),
     FLUSH,
   ];
 }
 
-function emptySteps(pvs: readonly FoundPv[]): CommitStep[] {
-  const areas = pvs.flatMap((pv) => pv.areas.filter(takesText).map((area) => ({ pv, area })));
+/** Areas of volumes that are gone, and those that are to be ignored from now on. */
+function emptySteps(pvs: readonly FoundPv[], which: (area: FoundArea) => boolean): CommitStep[] {
+  const areas = pvs.flatMap((pv) => pv.areas.filter(which).map((area) => ({ pv, area })));
   if (areas.length === 0) return [];
   return [...areas.map(({ pv, area }) => step(pv, "empty header", planHeader(area, null, null))), FLUSH];
 }

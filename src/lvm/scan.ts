@@ -74,8 +74,11 @@ export async function scanDevices(candidates: readonly Candidate[]): Promise<Sca
   for (const { id, used, unused } of duplicates)
     for (const name of unused)
       warnings.push(`WARNING: Not using device ${name} for PV ${id}: it is a duplicate of ${used}.`);
-  const owner = new Map<string, string>();
-  const groups = [...newest.values()].map((text) => joinGroup(text, chosen, duplicates, owner, warnings));
+  const owner = claimPvs([...newest.values()], chosen, warnings);
+  const groups = [...newest.values()].flatMap((text) => {
+    const group = joinGroup(text, chosen, duplicates, owner, warnings);
+    return group ? [group] : [];
+  });
   const free = [...chosen.values()].filter(({ label }) => !owner.has(label.id));
   for (const { name, label, areas } of free)
     if (
@@ -156,39 +159,95 @@ function chooseCopies(
   return { chosen, duplicates };
 }
 
+/**
+ * Which group each present volume belongs to, by the label's id. While a group is split, merged or given a new id, two texts name a volume
+ * for a moment: an exported group yields to one that is not, and a lower seqno to a higher one. That makes one header the point
+ * where the change has happened, whatever was written before and after it.
+ */
+function claimPvs(
+  texts: readonly GroupText[],
+  chosen: ReadonlyMap<string, FoundPv>,
+  warnings: string[],
+): Map<string, VolumeGroup> {
+  const owner = new Map<string, VolumeGroup>();
+  const yields = ({ group }: GroupText) => (group.status.includes("EXPORTED") ? 1 : 0);
+  const ranked = texts.toSorted((a, b) => yields(a) - yields(b) || b.group.seqno - a.group.seqno);
+  for (const { group } of ranked)
+    for (const pv of group.physicalVolumes) {
+      const found = deviceOf(group, pv, chosen);
+      if (!found) continue;
+      const other = owner.get(found.label.id);
+      if (!other) owner.set(found.label.id, group);
+      else
+        warnings.push(
+          `WARNING: PV ${found.name} is named by VG ${other.name} and by VG ${group.name}; it is used for ${other.name}.`,
+        );
+    }
+  return owner;
+}
+
+/** A cut between a text with a new PV id and its label leaves the old id in the label: the text on the volume itself tells. */
+function deviceOf(group: VolumeGroup, pv: PhysicalVolume, chosen: ReadonlyMap<string, FoundPv>): FoundPv | undefined {
+  const found = chosen.get(pv.id);
+  if (found) return found;
+  return [...chosen.values()].find(
+    ({ name, label, areas }) =>
+      name === pv.device &&
+      areas.some(({ content }) => content?.group === group) &&
+      !group.physicalVolumes.some(({ id }) => id === label.id),
+  );
+}
+
+/** Null for a group all of whose volumes belong to another one now. */
 function joinGroup(
   { group, header }: GroupText,
   chosen: ReadonlyMap<string, FoundPv>,
   allDuplicates: readonly Duplicate[],
-  owner: Map<string, string>,
+  owner: Map<string, VolumeGroup>,
   warnings: string[],
-): FoundGroup {
+): FoundGroup | null {
+  const devices = group.physicalVolumes.map((pv) => deviceOf(group, pv, chosen));
+  const owned = devices.filter((found) => found && owner.get(found.label.id) === group);
+  if (owned.length === 0 && devices.some(Boolean)) return null;
   const ids = new Set(group.physicalVolumes.map(({ id }) => id));
   const members = new Map<string, FoundPv | null>();
-  for (const pv of group.physicalVolumes) {
-    const found = chosen.get(pv.id) ?? null;
+  for (const [i, pv] of group.physicalVolumes.entries()) {
+    const found = owned.includes(devices[i]) ? devices[i]! : null;
     members.set(pv.name, found);
-    if (found) owner.set(pv.id, group.id);
-    else warnings.push(`WARNING: Couldn't find device with uuid ${pv.id}.`, missing(group, pv));
-    if (found && pv.deviceSize !== null && found.device.size < pv.deviceSize)
-      warnings.push(
-        `WARNING: Device ${found.name} has size of ${found.device.size / SECTOR} sectors which is smaller than corresponding PV size of ${pv.deviceSize / SECTOR} sectors. Was device resized?`,
-      );
+    warnings.push(...memberWarnings(group, pv, found));
   }
   const holders = [...chosen.values()].filter(({ areas }) =>
     areas.some(({ content }) => content?.group.id === group.id),
   );
-  const outdated = holders.filter(({ label }) => !ids.has(label.id));
+  const outdated = holders.filter((pv) => !ids.has(pv.label.id) && !owned.includes(pv) && !owner.has(pv.label.id));
   for (const { name, label } of outdated) {
-    owner.set(label.id, group.id);
+    owner.set(label.id, group);
     warnings.push(
       `WARNING: outdated PV ${name} seqno ${seqnoOn(label.id, holders)} has been removed in current VG ${group.name} seqno ${group.seqno}.`,
+      "See vgck --updatemetadata to clear outdated metadata.",
     );
   }
   const damage = [...members.values()].flatMap((pv) => (pv ? damagedAreas(group, pv) : []));
   warnings.push(...damage.map((text) => `WARNING: ${text}`));
   const duplicates = allDuplicates.filter(({ id }) => ids.has(id));
   return { group, header, members, outdated, duplicates, damage };
+}
+
+function memberWarnings(group: VolumeGroup, pv: PhysicalVolume, found: FoundPv | null): string[] {
+  if (!found) return [`WARNING: Couldn't find device with uuid ${pv.id}.`, missing(group, pv)];
+  const warnings: string[] = [];
+  if (isMarkedMissing(pv))
+    warnings.push(
+      `WARNING: VG ${group.name} was previously updated while PV ${found.name} was missing.`,
+      `WARNING: VG ${group.name} was missing PV ${found.name} ${pv.id}.`,
+    );
+  if (found.label.id !== pv.id)
+    warnings.push(`WARNING: The label of ${found.name} has the old uuid ${found.label.id} for PV ${pv.id}.`);
+  if (pv.deviceSize !== null && found.device.size < pv.deviceSize)
+    warnings.push(
+      `WARNING: Device ${found.name} has size of ${found.device.size / SECTOR} sectors which is smaller than corresponding PV size of ${pv.deviceSize / SECTOR} sectors. Was device resized?`,
+    );
+  return warnings;
 }
 
 function missing({ name }: VolumeGroup, pv: PhysicalVolume): string {

@@ -171,7 +171,7 @@ export function planResizePv(
   return { group: { ...group, physicalVolumes }, steps: [`Physical volume "${device}" changed`] };
 }
 
-function checkExtentSize(size: number): void {
+export function checkExtentSize(size: number): void {
   const power = size >= KIB && Number.isInteger(Math.log2(size));
   if (power || (size > 0 && size % (128 * KIB) === 0)) return;
   throw usage(

@@ -1,7 +1,7 @@
 /** What every change of a group is: the group as it shall be, and what was done, in LVM2's words where scripts read them. */
 import { DiskError } from "../../errors.js";
 import { checkGroup, unknownParts } from "../check-group.js";
-import { isMarkedMissing, type VolumeGroup } from "../metadata.js";
+import type { VolumeGroup } from "../metadata.js";
 
 export interface GroupPlan {
   readonly group: VolumeGroup;
@@ -9,17 +9,15 @@ export interface GroupPlan {
 }
 
 /** Throws when a group must not be changed: damaged, exported, of another host, or with parts that nobody here knows. */
-export function requireChangeable(group: VolumeGroup): void {
+export function requireChangeable(group: VolumeGroup, allowExported = false): void {
   const { name } = group;
   const refuse = (why: string, code: "DENIED" | "CORRUPT" | "UNSUPPORTED" = "DENIED"): never => {
     throw new DiskError(code, `Cannot change volume group ${name}: ${why}`, { details: { group: name } });
   };
-  if (group.status.includes("EXPORTED")) refuse("it is exported");
+  if (group.status.includes("EXPORTED") && !allowExported) refuse("it is exported");
   if (!group.status.includes("WRITE")) refuse("it is read-only");
   if (group.systemId !== "") refuse(`it belongs to the system ${JSON.stringify(group.systemId)}`);
   if (group.lockType !== "" && group.lockType !== "none") refuse(`it is shared by ${group.lockType}`, "UNSUPPORTED");
-  const gone = group.physicalVolumes.filter(isMarkedMissing);
-  if (gone.length > 0) refuse(`while PVs are missing (${gone.map(({ id }) => id).join(" ")})`);
   const [unknown] = unknownParts(group);
   if (unknown) refuse(unknown, "UNSUPPORTED");
   const [problem] = checkGroup(group);
@@ -36,4 +34,17 @@ export function messageSize(bytes: number): string {
 
 export function usage(message: string): DiskError {
   return new DiskError("UNSUPPORTED", message, { details: { usage: true } });
+}
+
+export function setFlag(flags: readonly string[], flag: string, on: boolean | undefined): readonly string[] {
+  if (on === undefined || flags.includes(flag) === on) return flags;
+  return on ? [...flags, flag] : flags.filter((other) => other !== flag);
+}
+
+export function changedTags(
+  tags: readonly string[],
+  added: readonly string[],
+  deleted: readonly string[],
+): readonly string[] {
+  return [...new Set([...tags.filter((tag) => !deleted.includes(tag)), ...added])];
 }

@@ -14,7 +14,7 @@ import { checkVolumeName } from "../names.js";
 import { VOLUME_KEYS } from "../segments/types.js";
 import { refuseTaken } from "./create-volume.js";
 import { volumesAbove, volumeTree } from "./dependents.js";
-import { type GroupPlan, usage } from "./plan.js";
+import { changedTags, type GroupPlan, setFlag, usage } from "./plan.js";
 
 /** The parts of a volume keep its name before theirs: `root_rimage_0`. */
 export function planRenameVolume(group: VolumeGroup, from: string, to: string): GroupPlan {
@@ -28,15 +28,20 @@ export function planRenameVolume(group: VolumeGroup, from: string, to: string): 
     if (name.startsWith(`${from}_`) && !isVisibleName(group, name)) names.set(name, `${to}${name.slice(from.length)}`);
   for (const name of names.values())
     if (group.logicalVolumes.some((other) => other.name === name)) refuseTaken(group, name);
+  return {
+    group: renameVolumes(group, names),
+    steps: [`Renamed "${from}" to "${to}" in volume group "${group.name}"`],
+  };
+}
+
+/** Old names to new ones, wherever they stand. */
+export function renameVolumes(group: VolumeGroup, names: ReadonlyMap<string, string>): VolumeGroup {
   const logicalVolumes = group.logicalVolumes.map((other) => ({
     ...other,
     name: names.get(other.name) ?? other.name,
     segments: other.segments.map((segment) => renameIn(segment, names)),
   }));
-  return {
-    group: { ...group, logicalVolumes },
-    steps: [`Renamed "${from}" to "${to}" in volume group "${group.name}"`],
-  };
+  return { ...group, logicalVolumes };
 }
 
 function isVisibleName(group: VolumeGroup, name: string): boolean {
@@ -108,10 +113,9 @@ export function planChangeVolume(group: VolumeGroup, name: string, request: Chan
       `Logical volume ${group.name}/${name} is already ${writable ? "writable" : "read-only"}.`,
     );
   if (permission !== undefined) refuseHidden(group, volume, "change permission of");
-  const tags = [...new Set([...volume.tags.filter((tag) => !deleteTags.includes(tag)), ...addTags])];
   const changed: LogicalVolume = {
     ...volume,
-    tags,
+    tags: changedTags(volume.tags, addTags, deleteTags),
     allocation: allocation ?? volume.allocation,
     status: permission === undefined ? volume.status : withName(volume.status, "WRITE", permission === "rw", "READ"),
     flags: setFlag(
@@ -128,11 +132,6 @@ export function planChangeVolume(group: VolumeGroup, name: string, request: Chan
 function withName(names: readonly string[], name: string, present: boolean, behind: string): readonly string[] {
   const others = names.filter((other) => other !== name);
   return present ? others.toSpliced(others.indexOf(behind) + 1, 0, name) : others;
-}
-
-function setFlag(flags: readonly string[], flag: string, on: boolean | undefined): readonly string[] {
-  if (on === undefined || flags.includes(flag) === on) return flags;
-  return on ? [...flags, flag] : flags.filter((other) => other !== flag);
 }
 
 function refuseHidden(group: VolumeGroup, volume: LogicalVolume, verb: string): void {

@@ -109,7 +109,7 @@ function attributes(row: PvRow): string {
     ? "d"
     : entry?.status.includes("ALLOCATABLE")
       ? "a"
-      : found && !entry && isInUse(found.label)
+      : entry || (found && isInUse(found.label))
         ? "u"
         : "-";
   return `${first}${entry?.status.includes("EXPORTED") ? "x" : "-"}${isMissing(row) ? "m" : "-"}`;

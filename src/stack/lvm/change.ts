@@ -7,11 +7,12 @@
  */
 import { DiskError } from "../../errors.js";
 import { diffGroups } from "../../lvm/changes/diff.js";
+import { markMissing, missingPvs } from "../../lvm/changes/missing.js";
 import { requireChangeable } from "../../lvm/changes/plan.js";
 import { checkGroup } from "../../lvm/check-group.js";
 import { planCommit, runCommit } from "../../lvm/commit.js";
 import type { Random } from "../../lvm/id.js";
-import type { TextHeader, VolumeGroup } from "../../lvm/metadata.js";
+import type { LogicalVolume, TextHeader, VolumeGroup } from "../../lvm/metadata.js";
 import { type FoundGroup, type FoundPv, findGroup } from "../../lvm/scan.js";
 import { archiveGroup, backupGroup, removeBackup } from "./archive.js";
 import { endangeredVolumes, type HeldLock, lockGroups, lockVolume } from "./locks.js";
@@ -35,6 +36,10 @@ export interface ChangeOptions {
   /** Devices to look at; default: the registered ones. */
   readonly devices: readonly string[];
   readonly dryRun?: boolean;
+  /** Changes that heal a group, or do not touch what lies on its missing volumes; these are marked so that they do not come back unseen. */
+  readonly allowMissing?: boolean;
+  /** Changes that take an exported group back. */
+  readonly allowExported?: boolean;
   /** False: no archive, no backup. Default true. */
   readonly autobackup?: boolean;
 }
@@ -44,8 +49,20 @@ export interface GroupChange {
   /** Null: the group goes away. Its seqno is set when it is written. */
   readonly group: VolumeGroup | null;
   readonly steps: readonly string[];
+  /** It is found to be right as it is: nothing is written. */
+  readonly unchanged?: boolean;
   /** Physical volumes that come in. */
   readonly added?: readonly FoundPv[];
+  /** Physical volumes that get another id, which `group` already has: the old one and the new one. */
+  readonly renamed?: ReadonlyMap<string, string>;
+  /** Volumes that nobody may have open meanwhile; default: those that lose or move extents. */
+  readonly inUse?: readonly LogicalVolume[];
+  /** Volumes that leave go into another group, whose change holds their locks: they are not emptied. */
+  readonly moved?: boolean;
+  /** Also empties volumes that went out of the group while they were away. */
+  readonly wipeOutdated?: boolean;
+  /** What shall be done with a volume's metadata areas, where it is not what they are. */
+  reviseAreas?(pv: FoundPv): FoundPv;
   /** Runs on the open devices before the group is written, when it is. */
   prepare?(devices: ReadonlyMap<string, FoundPv | null>): Promise<void>;
 }
@@ -92,26 +109,25 @@ export function changeGroup(
 ): Promise<ChangeResult> {
   return withLockedSession(context, [name, ...alsoLock], options, async (session) => {
     const found = findGroup(session.scan, name);
-    requireWhole(found);
-    requireChangeable(found.group);
+    requireWhole(found, options.allowMissing);
+    requireChangeable(found.group, options.allowExported);
     return applyChange(context, found, await plan(found, session), options);
   });
 }
 
 /** A group on devices that are missing, or twice there, is not changed. */
-export function requireWhole({ group, members, duplicates }: FoundGroup): void {
+export function requireWhole(found: FoundGroup, allowMissing = false): void {
+  const { group, duplicates } = found;
   if (duplicates.length > 0)
     throw new DiskError("DENIED", `Cannot update volume group ${group.name} with duplicate PV devices`, {
       details: { group: group.name },
     });
-  const missing = group.physicalVolumes.filter(({ name }) => !members.get(name));
-  if (missing.length > 0)
+  const missing = missingPvs(found);
+  if (missing.length > 0 && !allowMissing)
     throw new DiskError(
       "DENIED",
-      `Cannot change VG ${group.name} while PVs are missing: ${missing.map(({ id }) => id).join(" ")}`,
-      {
-        details: { group: group.name },
-      },
+      `Cannot change VG ${group.name} while PVs are missing: ${missing.map(({ id }) => id).join(" ")}; 'xvd vgreduce --removemissing' and 'xvd vgextend --restoremissing' help`,
+      { details: { group: group.name } },
     );
 }
 
@@ -122,11 +138,15 @@ export async function applyChange(
   change: GroupChange,
   { dryRun = false, autobackup = true }: ChangeOptions,
 ): Promise<ChangeResult> {
+  if (change.unchanged) return { steps: change.steps, diff: [] };
   const before = found?.group ?? null;
   const members = membersAfter(found, change);
   const after =
     change.group &&
-    withHints({ ...change.group, seqno: Math.max(before?.seqno ?? 0, change.group.seqno) + 1 }, members);
+    withHints(
+      markMissing({ ...change.group, seqno: Math.max(before?.seqno ?? 0, change.group.seqno) + 1 }, members),
+      members,
+    );
   refuseDamage(after);
   const result: ChangeResult = {
     steps: change.steps,
@@ -137,12 +157,17 @@ export async function applyChange(
   };
   const present = after ? after.physicalVolumes.flatMap(({ name }) => members.get(name) ?? []) : [];
   const kept = new Set(present.map(({ label }) => label.id));
-  const known = found ? [...found.members.values(), ...found.outdated].filter((pv) => pv !== null) : [];
-  const removed = known.filter(({ label }) => !kept.has(label.id));
-  const steps = planCommit({ group: after, header: header(context, context.command), members: present, removed });
+  const known = found ? [...found.members.values(), ...(change.wipeOutdated ? found.outdated : [])] : [];
+  const removed = change.moved ? [] : known.filter((pv) => pv !== null).filter(({ label }) => !kept.has(label.id));
+  const steps = planCommit({
+    group: after,
+    header: header(context, context.command),
+    members: present,
+    removed,
+    renamed: labelsToChange(after, members),
+  });
   if (dryRun) return result;
-  const locks = before ? await lockEndangered(context, before, after) : [];
-  try {
+  const write = async () => {
     if (before && autobackup)
       archiveGroup(
         context.paths.home,
@@ -153,9 +178,9 @@ export async function applyChange(
     await change.prepare?.(members);
     await runCommit(steps);
     if (autobackup) keepBackup(context, before, after);
-  } finally {
-    for (const lock of locks) await lock.release();
-  }
+  };
+  if (!before || change.moved) await write();
+  else await withVolumesLocked(context, before, change.inUse ?? endangeredVolumes(before, after), write);
   return result;
 }
 
@@ -164,10 +189,27 @@ function header({ host, now }: LvmContext, description: string): TextHeader {
 }
 
 /** By the local name of each volume of the new group. */
-function membersAfter(found: FoundGroup | null, { group, added = [] }: GroupChange): Map<string, FoundPv | null> {
-  const all = [...(found ? [...found.members.values()] : []), ...added].filter((pv) => pv !== null);
-  const byId = new Map(all.map((pv) => [pv.label.id, pv]));
+function membersAfter(
+  found: FoundGroup | null,
+  { group, added = [], renamed = new Map(), reviseAreas = (pv) => pv }: GroupChange,
+): Map<string, FoundPv | null> {
+  const present = (found?.group.physicalVolumes ?? []).map((pv) => ({ id: pv.id, pv: found!.members.get(pv.name) }));
+  const all = [...present, ...added.map((pv) => ({ id: pv.label.id, pv }))];
+  const byId = new Map(all.flatMap(({ id, pv }) => (pv ? [[renamed.get(id) ?? id, reviseAreas(pv)] as const] : [])));
   return new Map((group?.physicalVolumes ?? []).map((pv) => [pv.name, byId.get(pv.id) ?? null]));
+}
+
+/** Volumes whose label says another id than the group: new ones, and what a cut has left. */
+function labelsToChange(
+  group: VolumeGroup | null,
+  members: ReadonlyMap<string, FoundPv | null>,
+): ReadonlyMap<FoundPv, string> {
+  const changed = new Map<FoundPv, string>();
+  for (const { name, id } of group?.physicalVolumes ?? []) {
+    const pv = members.get(name);
+    if (pv && pv.label.id !== id) changed.set(pv, id);
+  }
+  return changed;
 }
 
 /** Where each volume is now, for whoever reads the text. */
@@ -185,21 +227,22 @@ function refuseDamage(after: VolumeGroup | null): void {
   if (problem) throw new DiskError("CORRUPT", `Cannot write volume group ${after!.name}: ${problem}`);
 }
 
-async function lockEndangered(
+/** Keeps users away from volumes of a group. Throws `DENIED` when one is in use. */
+export async function withVolumesLocked<T>(
   { paths }: LvmContext,
-  before: VolumeGroup,
-  after: VolumeGroup | null,
-): Promise<HeldLock[]> {
+  group: VolumeGroup,
+  volumes: readonly LogicalVolume[],
+  work: () => Promise<T>,
+): Promise<T> {
   const held: HeldLock[] = [];
   try {
-    for (const volume of endangeredVolumes(before, after))
+    for (const volume of volumes)
       held.push(
-        await lockVolume(paths.home, before, volume, "write", `change logical volume ${before.name}/${volume.name}`),
+        await lockVolume(paths.home, group, volume, "write", `change logical volume ${group.name}/${volume.name}`),
       );
-    return held;
-  } catch (error) {
+    return await work();
+  } finally {
     for (const lock of held) await lock.release();
-    throw error;
   }
 }
 

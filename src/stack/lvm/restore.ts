@@ -1,6 +1,6 @@
 /** A group put back as a backup says: the undo of every change, as long as its extents are not used for something else. */
 import { DiskError } from "../../errors.js";
-import type { VolumeGroup } from "../../lvm/metadata.js";
+import type { PhysicalVolume, VolumeGroup } from "../../lvm/metadata.js";
 import type { FoundGroup, FoundPv, Scan } from "../../lvm/scan.js";
 import type { GroupChange } from "./change.js";
 
@@ -12,10 +12,13 @@ export interface RestoreTarget {
 
 /** Pure. `name` is the group's present name, or that in the backup. */
 export function planRestore(scan: Scan, backup: VolumeGroup, name: string): RestoreTarget {
-  const found = scan.groups.find(({ group }) => group.id === backup.id) ?? null;
+  const found = scan.groups.find(({ group }) => group.id === backup.id) ?? sameMembers(scan, backup);
   const refuse = (why: string) =>
     new DiskError("DENIED", `Cannot restore volume group ${name}: ${why}`, { details: { group: name } });
-  const clash = scan.groups.find((other) => other.group.name === backup.name && other !== found);
+  const absorbed = scan.groups.filter((other) => other !== found && isPartOf(other.group, backup));
+  const clash = scan.groups.find(
+    (other) => other.group.name === backup.name && other !== found && !absorbed.includes(other),
+  );
   if (clash) throw refuse(`another volume group has the name ${backup.name}`);
   const unknown = backup.logicalVolumes.flatMap(({ segments }) => segments).find(({ type }) => type.startsWith("thin"));
   if (unknown)
@@ -26,13 +29,54 @@ export function planRestore(scan: Scan, backup: VolumeGroup, name: string): Rest
         details: { segmentType: unknown.type },
       },
     );
+  const free = [
+    ...scan.free,
+    ...(found?.outdated ?? []),
+    ...absorbed.flatMap(({ members }) => [...members.values()].filter((pv) => pv !== null)),
+  ];
   const added: FoundPv[] = [];
-  for (const { id, device } of backup.physicalVolumes) {
-    if (found && [...found.members.values()].some((pv) => pv?.label.id === id)) continue;
-    const free = [...scan.free, ...(found?.outdated ?? [])].find((pv) => pv.label.id === id);
-    if (!free) throw refuse(`physical volume ${id} (${device}) is missing or in another group`);
-    added.push(free);
+  const renamed = new Map<string, string>();
+  const missing: string[] = [];
+  for (const pv of backup.physicalVolumes) {
+    if (found?.group.physicalVolumes.some(({ id }) => id === pv.id)) continue;
+    const newcomer = free.find(({ label }) => label.id === pv.id);
+    const old = newcomer ? null : renamedMember(found, backup, pv);
+    const other = scan.groups.find(({ group }) => group.physicalVolumes.some(({ id }) => id === pv.id));
+    if (old) renamed.set(old.id, pv.id);
+    else if (newcomer) added.push(newcomer);
+    else if (other)
+      throw refuse(
+        `physical volume ${pv.id} (${pv.device}) is in group ${other.group.name}, whose last change may have to be taken back first`,
+      );
+    else missing.push(pv.id);
   }
-  const seqno = Math.max(found?.group.seqno ?? 0, backup.seqno);
-  return { found, change: { group: { ...backup, seqno }, added, steps: [`Restored volume group ${backup.name}.`] } };
+  const isThere = backup.physicalVolumes.some(({ id }) => !missing.includes(id));
+  if (!isThere) throw refuse(`none of its physical volumes is there (${missing.join(" ")})`);
+  const seqno = Math.max(backup.seqno, ...[found, ...absorbed].map((one) => one?.group.seqno ?? 0));
+  const steps = [
+    ...missing.map((id) => `WARNING: Couldn't find device with uuid ${id}.`),
+    `Restored volume group ${backup.name}.`,
+  ];
+  return { found, change: { group: { ...backup, seqno }, added, renamed, steps } };
+}
+
+/** The group under another id, which vgchange has given it. */
+function sameMembers({ groups }: Scan, backup: VolumeGroup): FoundGroup | null {
+  const ids = new Set(backup.physicalVolumes.map(({ id }) => id));
+  const same = ({ name, physicalVolumes }: VolumeGroup) =>
+    name === backup.name && physicalVolumes.length === ids.size && physicalVolumes.every(({ id }) => ids.has(id));
+  return groups.find(({ group }) => same(group)) ?? null;
+}
+
+/** What was split off the group since then, and has nothing that the backup does not have. */
+function isPartOf({ physicalVolumes, logicalVolumes }: VolumeGroup, backup: VolumeGroup): boolean {
+  const [pvs, lvs] = [backup.physicalVolumes, backup.logicalVolumes].map((all) => new Set(all.map(({ id }) => id)));
+  return physicalVolumes.every(({ id }) => pvs!.has(id)) && logicalVolumes.every(({ id }) => lvs!.has(id));
+}
+
+/** The volume in the same place that has got another id since then. */
+function renamedMember(found: FoundGroup | null, backup: VolumeGroup, pv: PhysicalVolume): PhysicalVolume | null {
+  const now = found?.group.physicalVolumes.find(({ name }) => name === pv.name);
+  const isSame = now && now.device === pv.device && now.peStart === pv.peStart && found?.members.get(now.name);
+  return isSame && !backup.physicalVolumes.some(({ id }) => id === now.id) ? now : null;
 }

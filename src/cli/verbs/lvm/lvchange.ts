@@ -61,7 +61,7 @@ async function run(names: string[], flags: Flags): Promise<void> {
   const results = [];
   for (const [group, volumes] of groupTargets(names))
     results.push(
-      await changeGroup(context, group, changeOptions(context, flags), (found) => {
+      await changeGroup(context, group, { ...changeOptions(context, flags), allowMissing: true }, (found) => {
         let changed: VolumeGroup = found.group;
         const steps: string[] = [];
         for (const name of volumes ?? found.group.logicalVolumes.filter(isVisible).map((volume) => volume.name)) {

@@ -22,7 +22,7 @@ export default function define(command: Command): void {
       const results = [];
       for (const [group, volumes] of groupTargets(names))
         results.push(
-          await changeGroup(context, group, changeOptions(context, flags), (found) => {
+          await changeGroup(context, group, { ...changeOptions(context, flags), allowMissing: true }, (found) => {
             let left: VolumeGroup = found.group;
             const steps: string[] = [];
             for (const name of volumes ?? found.group.logicalVolumes.filter(isVisible).map((volume) => volume.name)) {

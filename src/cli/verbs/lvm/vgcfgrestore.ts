@@ -73,7 +73,9 @@ async function restore(name: string, flags: Flags): Promise<void> {
   const options = changeOptions(context, flags);
   const result = await withLockedSession(context, [name, ORPHANS], options, ({ scan }) => {
     const id = scan.groups.find(({ group }) => group.name === name)?.group.id ?? null;
-    const backup = flags.last ? listArchive(home, name, id)[0] : readBackup(flags.file ?? backupPath(home, name));
+    // By its name where the group has got another id since then.
+    const last = () => listArchive(home, name, id)[0] ?? listArchive(home, name, null)[0];
+    const backup = flags.last ? last() : readBackup(flags.file ?? backupPath(home, name));
     if (!backup)
       throw new DiskError(
         "NOT_FOUND",

@@ -53,11 +53,15 @@ async function update(names: readonly string[], flags: Flags): Promise<void> {
   const { changeGroup } = await import("../../../stack/lvm/change.js");
   const context = lvmContext("vgck");
   const results = [];
-  for (const name of names)
+  for (const name of names.map(parseGroupName))
     results.push(
-      await changeGroup(context, parseGroupName(name), changeOptions(context, flags), ({ group }) => ({
+      await changeGroup(context, name, changeOptions(context, flags), ({ group, outdated }) => ({
         group,
-        steps: [`Volume group "${name}" metadata updated`],
+        wipeOutdated: true,
+        steps: [
+          ...outdated.map((pv) => `WARNING: wiping mda on outdated PV ${pv.name}`),
+          `Volume group "${name}" metadata updated`,
+        ],
       })),
     );
   printChange(flags, joinResults(results));
