@@ -83,7 +83,7 @@ describe("what is wrong is named", () => {
     expect((await rows(world, "pvs", "-o", "pv_name,pv_attr", ...partial))[0]).toMatchObject({
       pv_name: world.path("p1.dsk"),
     });
-    expect((await world.run(["lvremove", "vg0/a", ...partial])).stderr).toMatch(
+    expect((await world.run(["lvextend", "-l", "+1", "vg0/a", ...partial])).stderr).toMatch(
       /annot change VG vg0 while PVs are missing/,
     );
     const fd = openSync(world.path("p0.dsk"), "r+");

@@ -26,9 +26,9 @@ export interface ChangePv extends Omit<ChangePvRequest, "id"> {
   readonly metadataIgnore?: boolean;
 }
 
-export interface ChangedPv extends ChangeResult {
-  /** It was already as it shall be. */
-  readonly same: boolean;
+export interface ChangedPvs extends ChangeResult {
+  /** Disks that were already as they shall be. */
+  readonly same: readonly string[];
 }
 
 /** Names of every physical volume on the devices. */
@@ -40,55 +40,83 @@ export async function allPvs({ paths }: LvmContext, { devices }: ChangeOptions):
   return [...members, ...free].map(({ name }) => name);
 }
 
-export async function changePv(
+/** The volumes of one group are one change, which one undo takes back. */
+export async function changePvs(
   context: LvmContext,
-  disk: string,
+  disks: readonly string[],
   request: ChangePv,
   options: ChangeOptions,
-): Promise<ChangedPv> {
-  const device = canonicalName(disk);
-  // Which group to lock is known only after a look; under the lock it is looked for again.
+): Promise<ChangedPvs> {
+  // Which groups to lock is known only after a look; under the lock they are looked for again.
   const before = await openSession(options.devices, { paths: context.paths });
   await before.close();
-  const owner = groupOf(before.scan, device)?.group.name;
-  return withLockedSession(context, owner === undefined ? [ORPHANS] : [owner, ORPHANS], options, async ({ scan }) => {
-    const found = groupOf(scan, device);
-    const pv = found ? [...found.members.values()].find((member) => member?.name === device) : freePv(scan, device);
-    if (!pv) throw new DiskError("NOT_FOUND", `Failed to find physical volume "${disk}".`);
-    const { newId: renew = false, metadataIgnore, ...rest } = request;
-    const id = renew ? newId(context.random) : pv.label.id;
-    try {
-      const result = found
-        ? await changeMember(context, found, pv, { ...rest, id }, metadataIgnore, disk, options)
-        : await changeFree(pv, { ...rest, id }, metadataIgnore, disk, options);
-      if (renew && !options.dryRun) keepRegistered(context, device, id);
-      return { steps: result.steps, diff: result.diff, same: false };
-    } catch (error) {
-      if (!(error instanceof DiskError) || error.details.same !== true) throw error;
-      return { steps: [error.message, `Physical volume ${disk} not changed`], diff: [], same: true };
+  const owners = disks.flatMap((disk) => groupOf(before.scan, canonicalName(disk))?.group.name ?? []);
+  return withLockedSession(context, [...owners, ORPHANS], options, async ({ scan }) => {
+    const chosen = new Map(disks.map((disk) => [canonicalName(disk), disk]));
+    const results: ChangedPvs[] = [];
+    for (const found of scan.groups) {
+      const changes = [...found.members].flatMap(([name, pv]) => {
+        const disk = pv ? chosen.get(pv.name) : undefined;
+        if (!pv || disk === undefined) return [];
+        chosen.delete(pv.name);
+        return [{ name, pv, disk }];
+      });
+      if (changes.length > 0) results.push(await changeMembers(context, found, changes, request, options));
     }
+    for (const [name, disk] of chosen) {
+      const pv = freePv(scan, name);
+      if (!pv) throw new DiskError("NOT_FOUND", `Failed to find physical volume "${disk}".`);
+      results.push({ ...(await changeFree(context, pv, request, disk, options)), same: [] });
+    }
+    return {
+      steps: results.flatMap(({ steps }) => steps),
+      diff: results.flatMap(({ diff }) => diff),
+      same: results.flatMap(({ same }) => same),
+    };
   });
 }
 
-function changeMember(
+interface MemberChange {
+  readonly name: string;
+  readonly pv: FoundPv;
+  readonly disk: string;
+}
+
+async function changeMembers(
   context: LvmContext,
   found: FoundGroup,
-  pv: FoundPv,
-  request: ChangePvRequest & { id: string },
-  metadataIgnore: boolean | undefined,
-  disk: string,
+  changes: readonly MemberChange[],
+  { newId: renew = false, metadataIgnore, ...request }: ChangePv,
   options: ChangeOptions,
-): Promise<ChangeResult> {
+): Promise<ChangedPvs> {
   requireWhole(found);
   requireChangeable(found.group);
-  const [name] = [...found.members].find(([, member]) => member === pv)!;
-  const old = found.group.physicalVolumes.find((other) => other.name === name)!;
-  const change = {
-    ...planChangePv(found.group, name, request, disk),
-    renamed: new Map([[old.id, request.id]]),
-    reviseAreas: (other: FoundPv) => (other === pv ? withIgnored(pv, metadataIgnore) : other),
-  };
-  return applyChange(context, found, change, options);
+  let { group } = found;
+  const steps: string[] = [];
+  const same: string[] = [];
+  const renamed = new Map<string, string>();
+  for (const { name, disk } of changes) {
+    const old = group.physicalVolumes.find((pv) => pv.name === name)!;
+    const id = renew ? newId(context.random) : old.id;
+    try {
+      const plan = planChangePv(group, name, { ...request, id }, disk);
+      group = plan.group;
+      renamed.set(old.id, id);
+      steps.push(...plan.steps);
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.details.same !== true) throw error;
+      steps.push(error.message, `Physical volume ${disk} not changed`);
+      same.push(disk);
+    }
+  }
+  const ours = new Set(changes.map(({ pv }) => pv));
+  const reviseAreas = (pv: FoundPv) => (ours.has(pv) ? withIgnored(pv, metadataIgnore) : pv);
+  const unchanged = same.length === changes.length;
+  const { diff } = await applyChange(context, found, { group, steps, renamed, reviseAreas, unchanged }, options);
+  if (renew && !options.dryRun)
+    for (const { pv, name } of changes)
+      keepRegistered(context, pv.name, group.physicalVolumes.find((now) => now.name === name)!.id);
+  return { steps, diff, same };
 }
 
 /** A text is kept as "to be emptied" where an area goes out of use; an area that comes into use begins anew. */
@@ -98,9 +126,9 @@ function withIgnored(pv: FoundPv, ignored: boolean | undefined): FoundPv {
 }
 
 async function changeFree(
-  { device, label, areas }: FoundPv,
-  { id, allocatable, addTags = [], deleteTags = [] }: ChangePvRequest & { id: string },
-  metadataIgnore: boolean | undefined,
+  context: LvmContext,
+  { name, device, label, areas }: FoundPv,
+  { newId: renew, metadataIgnore, allocatable, addTags = [], deleteTags = [] }: ChangePv,
   disk: string,
   { dryRun = false }: ChangeOptions,
 ): Promise<ChangeResult> {
@@ -115,9 +143,10 @@ async function changeFree(
       const { offset, data } = planHeader({ ...area, ignored: metadataIgnore }, null, null);
       await device.write(offset, data);
     }
-  // One sector: the old label or the new one.
-  await device.write(label.sector * SECTOR, encodeLabel({ ...label, id }));
+  const id = renew ? newId(context.random) : label.id;
+  await device.write(label.sector * SECTOR, encodeLabel({ ...label, id })); // one sector: the old label or the new one
   await device.flush();
+  keepRegistered(context, name, id);
   return { steps, diff: [] };
 }
 

@@ -6,7 +6,6 @@ import {
   type CommonFlags,
   changeOptions,
   collect,
-  joinResults,
   lvmContext,
   parseYesNo,
   printChange,
@@ -38,7 +37,7 @@ async function run(disks: string[], flags: Flags): Promise<void> {
   if ((disks.length === 0) !== (flags.all ?? false)) throw usage("Please give exactly one option of -a or disks");
   if (allocatable === undefined && !uuid && metadataignore === undefined && addtag.length + deltag.length === 0)
     throw usage("Need 1 or more of -x, -u, --addtag, --deltag or --metadataignore");
-  const { allPvs, changePv } = await import("../../../stack/lvm/change-pv.js");
+  const { allPvs, changePvs } = await import("../../../stack/lvm/change-pv.js");
   const context = lvmContext("pvchange");
   const options = changeOptions(context, flags);
   const request = {
@@ -48,12 +47,9 @@ async function run(disks: string[], flags: Flags): Promise<void> {
     deleteTags: deltag.map(parseTag),
     newId: uuid,
   };
-  const results = [];
-  for (const disk of flags.all ? await allPvs(context, options) : disks)
-    results.push(await changePv(context, disk, request, options));
-  const changed = results.filter(({ same }) => !same).length;
+  const chosen = flags.all ? await allPvs(context, options) : disks;
+  const { steps, diff, same } = await changePvs(context, chosen, request, options);
   const told = (count: number, what: string) => `${count} physical volume${count === 1 ? "" : "s"} ${what}`;
-  const last = `${told(changed, "changed")} / ${told(results.length - changed, "not changed")}`;
-  const { steps, diff } = joinResults(results);
+  const last = `${told(chosen.length - same.length, "changed")} / ${told(same.length, "not changed")}`;
   printChange(flags, { steps: [...steps, last], diff });
 }
