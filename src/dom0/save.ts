@@ -18,7 +18,16 @@ import { createConfiguredDomain } from "./configured-domain.js";
 import { DEFAULT_MEMORY, type Domain, type Domains } from "./domains.js";
 import type { Host } from "./host.js";
 import type { Lifecycle } from "./lifecycle.js";
-import { type DiskStamp, decodeSaved, encodeSaved, GUEST_DIRS, MAX_SAVED, type SavedDomain } from "./saved-domain.js";
+import {
+  type DiskStamp,
+  decodeSaved,
+  encodeSaved,
+  GUEST_DIRS,
+  isSaved,
+  MAX_SAVED,
+  type SavedDomain,
+} from "./saved-domain.js";
+import { SAVED_DOMAIN } from "./saved-layout.js";
 
 /** How the outstanding requests of a disk ended, in their order: an error's text or null. */
 export interface DiskStatuses {
@@ -143,14 +152,16 @@ export class Saves {
   }
 }
 
+/** Looks at the signature before anything else: most files that are no saved domain are disks, which may be of any size. */
 async function readSaved(path: string): Promise<Uint8Array> {
   const file = await openFile(path);
+  const refuse = (found: string) => new DiskError("CORRUPT", `Cannot restore ${JSON.stringify(path)}: ${found}`);
   try {
-    if (file.size > MAX_SAVED)
-      throw new DiskError(
-        "CORRUPT",
-        `Cannot restore ${JSON.stringify(path)}: ${file.size} bytes, allowed ${MAX_SAVED}`,
-      );
+    const head = new Uint8Array(Math.min(SAVED_DOMAIN.size, file.size));
+    await file.read(0, head);
+    if (!isSaved(head))
+      throw refuse("it does not begin with XVDSAVED, allowed are files that 'xvd domain save' wrote (byte 0)");
+    if (file.size > MAX_SAVED) throw refuse(`${file.size} bytes, allowed ${MAX_SAVED}`);
     const bytes = new Uint8Array(file.size);
     await file.read(0, bytes);
     return bytes;

@@ -29,6 +29,7 @@ export interface SavedDomain {
 }
 
 const VERSION = 1;
+const SIGNATURE = Buffer.from("XVDSAVED");
 const KINDS = ["config", "nodes", "calls"] as const;
 /** Bytes; more than the rings of a domain can hold. */
 export const MAX_SAVED = 1 << 30;
@@ -52,6 +53,11 @@ export function encodeSaved(saved: SavedDomain): Uint8Array {
   const tableCrc32c = crc32c(Buffer.concat([head, ...table]));
   SAVED_DOMAIN.encode({ version: VERSION, parts: table.length, tableCrc32c }, head);
   return Buffer.concat([head, ...table, ...KINDS.map((kind) => parts[kind])]);
+}
+
+/** Whether a file that begins with `head` says that it is one. */
+export function isSaved(head: Uint8Array): boolean {
+  return Buffer.from(head.subarray(0, SIGNATURE.length)).equals(SIGNATURE);
 }
 
 /** `label` names the file in errors. Throws `CORRUPT` or `UNSUPPORTED`, nothing else. */

@@ -177,6 +177,10 @@ describe("nothing happens", () => {
 
   test("when a disk is in use by somebody else, the name is taken, or the disk has changed or gone", async () => {
     const { disk } = await domainWithDisk("four");
+    await expect(t.host.saves.restore({ file: disk })).rejects.toMatchObject({
+      code: "CORRUPT",
+      message: `Cannot restore ${JSON.stringify(disk)}: it does not begin with XVDSAVED, allowed are files that 'xvd domain save' wrote (byte 0)`,
+    });
     await t.host.saves.save("four", { file: file("four") });
     const bytes = readFileSync(file("four"));
     const restore = () => t.host.saves.restore({ file: file("four") });
