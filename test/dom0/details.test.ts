@@ -10,7 +10,7 @@ import { testHost } from "./host-support.js";
 const dir = tempDir();
 let t: Awaited<ReturnType<typeof testHost>>;
 beforeAll(async () => {
-  t = await testHost(dir, "h", 300);
+  t = await testHost(dir);
 });
 afterAll(() => t.host.stop());
 
@@ -127,9 +127,10 @@ test.skipIf(!libc())("a client is named by its process, for the disk and in the 
 });
 
 test("an attach that fails carries its journal: which step waited for whom, and that all was taken back", async () => {
-  const { domid } = await t.host.createDomain("silent", { blkfront: false });
+  const impatient = await testHost(dir, "i", 300);
+  const { domid } = await impatient.host.createDomain("silent", { blkfront: false });
   const disk = createRawDisk(dir, "silent.dsk", 4 << 20);
-  const error = await t.host.attach({ disk, domain: "silent" }).catch((reason) => reason);
+  const error = await impatient.host.attach({ disk, domain: "silent" }).catch((reason) => reason);
   const journal = (error.details.journal as string[]).map((line) => line.replace(/^ *\+[\d.]+ ms {2}(\S+) +/, "$1: "));
   expect(journal.filter((line) => line.startsWith("toolstack"))).toEqual([
     "toolstack: writes both directories",
@@ -145,9 +146,10 @@ test("an attach that fails carries its journal: which step waited for whom, and 
   ]);
   expect(journal).toContain("frontend: 1 Initialising");
   expect(error.details).toMatchObject({ frontend: 1, backend: 2 });
-  expect(await t.host.details("silent")).toEqual([]);
-  await t.host.destroyDomain("silent");
-  expect(await t.traces(domid)).toEqual([]);
+  expect(await impatient.host.details("silent")).toEqual([]);
+  await impatient.host.destroyDomain("silent");
+  expect(await impatient.traces(domid)).toEqual([]);
+  await impatient.host.stop();
 });
 
 test("a guest's own keys are cut short, and do not pass for the toolstack's", async () => {

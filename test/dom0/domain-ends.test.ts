@@ -1,14 +1,11 @@
-/** How domains of the simulated host end, as Dom0 and its store see it. */
-import { mkdirSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { Host } from "#src/dom0/host.js";
+import type { Host } from "#src/dom0/host.js";
 import { SHUTDOWN } from "#src/xen/platform/simulated/hypercalls.js";
 import { XENSTORE_REF } from "#src/xen/platform/simulated/hypervisor.js";
 import { simulatedPlatform } from "#src/xen/platform/simulated/platform.js";
-import { XenstoreClient } from "#src/xen/xenstore/client.js";
-import { localTransport } from "#src/xen/xenstore/transport.js";
 import { createRawDisk } from "../support/raw-disk.js";
 import { tempDir } from "../support/temp-dir.js";
+import { testHost } from "./host-support.js";
 
 const dir = tempDir();
 /** A vcpu of Dom0 that no thread of the host is. */
@@ -17,16 +14,9 @@ let host: Host;
 let releases = 0;
 
 beforeAll(async () => {
-  host = await Host.start({
-    paths: { run: dir, home: dir },
-    timeoutMs: 300,
-    ensureDir: (path) => mkdirSync(path, { recursive: true }),
-    removeDir: (path) => rmSync(path, { recursive: true, force: true }),
-    onError: () => {},
-    onChange: () => {},
-  });
-  const store = new XenstoreClient(localTransport(host.xenstored, 0));
-  await store.watch("@releaseDomain", "domain-ends", () => releases++);
+  const t = await testHost(dir);
+  host = t.host;
+  await t.store.watch("@releaseDomain", "domain-ends", () => releases++);
 });
 afterAll(() => host.stop());
 

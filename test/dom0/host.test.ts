@@ -1,43 +1,32 @@
 /** The simulated host from inside: what an attach leaves when it works, and when it does not. */
-import { mkdirSync, rmSync, truncateSync } from "node:fs";
+import { truncateSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Host } from "#src/dom0/host.js";
+import type { Host } from "#src/dom0/host.js";
 import { connectNbd } from "#src/nbd/client.js";
-import { openDisk } from "#src/stack/disk.js";
-import { XenstoreClient } from "#src/xen/xenstore/client.js";
-import { localTransport } from "#src/xen/xenstore/transport.js";
+import type { XenstoreClient } from "#src/xen/xenstore/client.js";
 import { createRawDisk } from "../support/raw-disk.js";
 import { tempDir } from "../support/temp-dir.js";
+import { isFree, testHost } from "./host-support.js";
 
 const dir = tempDir();
-const errors: string[] = [];
+let t: Awaited<ReturnType<typeof testHost>>;
+/** For guests that are never going to answer. */
+let impatient: Awaited<ReturnType<typeof testHost>>;
 let host: Host;
 let store: XenstoreClient;
 
 beforeAll(async () => {
-  host = await Host.start({
-    paths: { run: dir, home: dir },
-    timeoutMs: 300,
-    ensureDir: (path) => mkdirSync(path, { recursive: true }),
-    removeDir: (path) => rmSync(path, { recursive: true, force: true }),
-    onError: (message) => errors.push(message),
-    onChange: () => {},
-  });
-  store = new XenstoreClient(localTransport(host.xenstored, 0));
+  [t, impatient] = await Promise.all([testHost(dir), testHost(dir, "i", 300)]);
+  ({ host, store } = t);
 });
-afterAll(() => host.stop());
+afterAll(() => Promise.all([t.host.stop(), impatient.host.stop()]));
 
 const BACKEND = (domid: number) => `/local/domain/0/backend/vbd/${domid}`;
 
-async function nothingLeft(domid: number): Promise<void> {
+async function nothingLeft(domid: number, { store } = t): Promise<void> {
   expect(await store.directory(`/local/domain/${domid}/device/vbd`)).toEqual([]);
   expect(await store.directory(BACKEND(domid)).catch(() => [])).toEqual([]);
   expect(await store.readOrNull(`/libxl/${domid}/device/vbd/51712/frontend`)).toBeNull();
-}
-
-/** The disk can be opened for writing: no lock is left on it. */
-async function isFree(path: string): Promise<void> {
-  await (await openDisk(path, { writable: true })).close();
 }
 
 test("the keys of a connected vbd, each with its writer's permissions", async () => {
@@ -87,17 +76,17 @@ test("the keys of a connected vbd, each with its writer's permissions", async ()
 
 test("a guest that never connects: the attach says which end stopped where, and nothing is left", async () => {
   const disk = createRawDisk(dir, "never.dsk", 4 << 20);
-  const { domid } = await host.createDomain("silent", { blkfront: false });
-  await expect(host.attach({ disk, domain: "silent" })).rejects.toMatchObject({
+  const { domid } = await impatient.host.createDomain("silent", { blkfront: false });
+  await expect(impatient.host.attach({ disk, domain: "silent" })).rejects.toMatchObject({
     code: "IO",
     message: expect.stringMatching(
       /^Cannot attach xvda to domain \d+: .*frontend stopped in state 1 \(Initialising\), the backend in state 2 \(InitWait\)/,
     ),
     details: { frontend: 1, backend: 2 },
   });
-  await nothingLeft(domid);
+  await nothingLeft(domid, impatient);
   await isFree(disk);
-  expect((await host.domains()).find(({ name }) => name === "silent")?.devices).toEqual([]);
+  expect((await impatient.host.domains()).find(({ name }) => name === "silent")?.devices).toEqual([]);
 });
 
 test.each([

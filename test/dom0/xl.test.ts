@@ -1,10 +1,10 @@
 /** Disks of xl's language in the simulated host: what is written for them, and what the guest gets. */
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { AttachRequest } from "#src/dom0/api-types.js";
 import { createConfiguredDomain } from "#src/dom0/configured-domain.js";
-import { Host } from "#src/dom0/host.js";
+import type { Host } from "#src/dom0/host.js";
 import { createDomainRequest } from "#src/dom0/requests.js";
 import { connectNbd } from "#src/nbd/client.js";
 import { openDisk } from "#src/stack/disk.js";
@@ -18,21 +18,14 @@ import { vbdOfDisk } from "#src/xen/xl/vbd.js";
 import { fixture } from "../partitions/fixtures.js";
 import { createRawDisk } from "../support/raw-disk.js";
 import { tempDir } from "../support/temp-dir.js";
+import { testHost } from "./host-support.js";
 
 const dir = tempDir();
 let host: Host;
 let store: XenstoreClient;
 
 beforeAll(async () => {
-  host = await Host.start({
-    paths: { run: dir, home: dir },
-    timeoutMs: 2000,
-    ensureDir: (path) => mkdirSync(path, { recursive: true }),
-    removeDir: (path) => rmSync(path, { recursive: true, force: true }),
-    onError: () => {},
-    onChange: () => {},
-  });
-  store = new XenstoreClient(localTransport(host.xenstored, 0));
+  ({ host, store } = await testHost(dir));
 });
 afterAll(() => host.stop());
 
