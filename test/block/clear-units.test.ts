@@ -161,7 +161,9 @@ async function act(
       model.fill(0, offset, offset + length);
       await device.zero(start + offset, length);
     } else if (kind === "discard") {
-      await device.discard(start + offset, length);
+      // A write that is under way while its units are given up may or may not be seen, but hits nobody else.
+      const write = device.write(start + offset, pattern(length, seed));
+      await Promise.all([write, device.discard(start + offset, length)]);
       await device.read(start + offset, model.subarray(offset, offset + length));
     } else {
       await device.read(start + offset, found);
