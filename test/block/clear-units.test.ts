@@ -27,7 +27,7 @@ function reusingFormat() {
       into.set(store.subarray(offset, offset + into.length));
     },
     async write(offset, data) {
-      await soon();
+      for (let turns = 0; turns < 6; turns++) await soon(); // slower than a change of the table
       store.set(data, offset);
     },
   });
