@@ -2,43 +2,66 @@
  * A format does not read or write: it maps. This is the one read loop, the one write loop, the one copy-on-write
  * and the one walk of extents for everything that translates addresses: slices, partitions, volumes, overlays, image formats.
  *
- * Copy-on-write of one unit:   allocate -> fill (old bytes around the new ones) -> write -> commit (links the unit)
- * A cut before commit() leaves the old contents and at most a leaked unit; after it the new contents. Nothing between.
+ * Copy-on-write of units:   allocate -> fill (old bytes around the new ones) -> write -> commit (links the units)
+ * A cut before commit() leaves the old contents and at most leaked units; after it the new contents. Nothing between.
  */
 import { alignDown, alignUp } from "../bytes/align.js";
 import { DiskError } from "../errors.js";
 import { type BlockDevice, defineDevice, type Extent } from "./device.js";
 import { asFileRange, type FileRange, withFileRange } from "./file-range.js";
-import { GracePeriod } from "./grace.js";
 import { RangeLock } from "./range-lock.js";
 
 /** Where a run of guest-visible bytes lies. `length` is at least 1 and may exceed what was asked for. */
 export type Location =
-  /** `shared`: the bytes belong to somebody else too (a backing device, a snapshot) and are never written there. */
-  | { kind: "data"; device: BlockDevice; offset: number; length: number; shared: boolean }
-  | { kind: "zero"; length: number };
+  /**
+   * `shared`: the bytes belong to somebody else too (a backing device, a snapshot) and are never written there.
+   * `depth`: layers down, as `extents` counts them; default 1 when shared, else 0.
+   */
+  | { kind: "data"; device: BlockDevice; offset: number; length: number; shared: boolean; depth?: number }
+  /** `present`: these zeros are noted here and hide what lies below. `hostOffset`: the place that they keep. */
+  | { kind: "zero"; length: number; present?: boolean; hostOffset?: number };
 
 export interface Allocation {
   device: BlockDevice;
   offset: number;
-  /** Bytes, whole units (the last one of the device is short), at most as many as were asked for. Default: one unit. */
+  /** Guest range that the place holds; default the one unit that was asked for. */
+  start?: number;
   length?: number;
-  /** Links the units; called once, after all of their data is in place. */
+  /** The place reads as zeros now: zeros need not be written to it. */
+  zeroed?: boolean;
+  /** Links the place; called once, after all of its data is in place. */
   commit(): Promise<void>;
+  /** Gives the place back, instead of `commit`, because its data could not be written. */
+  cancel?(): Promise<void>;
+}
+
+export interface Allocator {
+  /** Bytes; no two copies-on-write are under way in one unit. */
+  unit: number;
+  /**
+   * A place for the unit at `offset`, of which the bytes from `start` on are to change. None of the `length` bytes there has a place of
+   * its own; they are whole units, or a part of this one. The place may hold some of the following units too, or, where units are
+   * divided, only the parts that are touched.
+   */
+  allocate(offset: number, start: number, length: number): Promise<Allocation>;
+  /** What `zero` and `discard` take multiples of; default `unit`. The end of the device counts as one. */
+  grain?: number;
+  /** Makes bytes read as zeros without data, from `offset` on. Resolves to how many, 0 when zeros must be written. */
+  zero?(offset: number, length: number): Promise<number>;
+  /** Gives space back, from `offset` on. Resolves to for how many bytes, 0 when it cannot here. */
+  discard?(offset: number, length: number): Promise<number>;
 }
 
 export interface Mapping extends Pick<BlockDevice, "label" | "size" | "blockSize" | "writable"> {
-  locate(offset: number, length: number): Promise<Location>;
-  /** Needed when shared or zero runs may be written; `unit` in bytes, `allocate` takes whole units, none of which has a place of its own. */
-  readonly allocator?: { unit: number; allocate(offset: number, length: number): Promise<Allocation> };
+  /** Without a promise where nothing waits: this is asked for every request. */
+  locate(offset: number, length: number): Location | Promise<Location>;
+  /** Needed when shared or zero runs may be written. */
+  readonly allocator?: Allocator;
   /**
-   * For formats whose tables can say "zero" or forget a unit. Whole units of `unit` bytes; what the range had may be used
-   * again when the function that is returned is called, not before: requests that are under way still have its address.
+   * Held by every change, over its range. Needed where places can be taken away (`zero` and `discard` of the allocator, snapshots):
+   * a place is let go only when no write to it is under way. Whoever changes everything holds all of it.
    */
-  readonly clearer?: {
-    unit: number;
-    clear(offset: number, length: number, how: "zero" | "discard"): Promise<() => void>;
-  };
+  readonly changes?: RangeLock;
   flush?(): Promise<void>;
   close?(): Promise<void>;
 }
@@ -58,31 +81,42 @@ export function mapDevice(mapping: Mapping): BlockDevice {
     zero: (offset, length) => io.zero(offset, length),
     discard: (offset, length) => io.discard(offset, length),
     extents: (offset, length) => io.extents(offset, length),
-    flush: () => mapping.flush?.() ?? Promise.resolve(),
-    close: () => mapping.close?.() ?? Promise.resolve(),
+    flush: () => mapping.flush?.() ?? DONE,
+    close: () => mapping.close?.() ?? DONE,
   });
   return withFileRange(device, (offset, length) => io.fileRange(offset, length));
 }
 
+const DONE: Promise<void> = Promise.resolve();
+
+/** How one request changes bytes. `at` counts from the start of the request. */
+interface Change {
+  /** Where the bytes lie now; undefined when they need a place of their own. */
+  direct(location: Location, at: number, length: number): Promise<void> | undefined;
+  /** What to put there. */
+  bytes(at: number, length: number): Uint8Array;
+  /** Tried before `direct`, on whole grains; resolves to how many bytes are done. */
+  release?: ((offset: number, length: number) => Promise<number>) | undefined;
+}
+
 class MappedIo {
   readonly #mapping: Mapping;
-  /** Held while units get or lose their place. */
   readonly #units = new RangeLock();
-  readonly #grace = new GracePeriod();
 
   constructor(mapping: Mapping) {
     this.#mapping = mapping;
   }
 
   read(offset: number, into: Uint8Array): Promise<void> {
-    return this.#mapping.clearer ? this.#grace.run(() => this.#read(offset, into)) : this.#read(offset, into);
+    const first = this.#mapping.locate(offset, into.length);
+    if (first instanceof Promise || first.length < into.length) return this.#readRuns(first, offset, into);
+    return readLocation(first, into) ?? DONE; // the common case: one run, no copy of the view, nothing to wait for here
   }
 
-  async #read(offset: number, into: Uint8Array): Promise<void> {
-    const first = await this.#mapping.locate(offset, into.length);
-    if (first.length >= into.length) return readLocation(first, into); // the common case: one run, no copy of the view
+  async #readRuns(first: Location | Promise<Location>, offset: number, into: Uint8Array): Promise<void> {
     let done = 0;
-    for (let location = first; ; location = await this.#mapping.locate(offset + done, into.length - done)) {
+    for (let next = first; ; next = this.#mapping.locate(offset + done, into.length - done)) {
+      const location = await next;
       const length = Math.min(location.length, into.length - done);
       await readLocation(location, into.subarray(done, done + length));
       done += length;
@@ -91,62 +125,35 @@ class MappedIo {
   }
 
   write(offset: number, data: Uint8Array): Promise<void> {
-    return this.#update(offset, data.length, {
-      inPlace(location, done, length) {
-        if (location.kind === "data" && !location.shared)
-          return location.device.write(location.offset, data.subarray(done, done + length));
-        return undefined;
-      },
-      whole: (at, length) => data.subarray(at, at + length),
-      within: (unit, from, length, at) => unit.set(data.subarray(at, at + length), from),
+    return this.#exclusively(offset, data.length, {
+      direct: (location, at, length) =>
+        location.kind === "data" && !location.shared
+          ? location.device.write(location.offset, data.subarray(at, at + length))
+          : undefined,
+      bytes: (at, length) => data.subarray(at, at + length),
     });
   }
 
   zero(offset: number, length: number): Promise<void> {
-    return this.#clearUnits(offset, length, "zero", (at, part) => this.#zeroParts(at, part));
-  }
-
-  #zeroParts(offset: number, length: number): Promise<void> {
-    return this.#update(offset, length, {
-      inPlace(location, _done, part) {
-        if (location.kind === "zero") return Promise.resolve();
+    const { allocator } = this.#mapping;
+    return this.#exclusively(offset, length, {
+      release: allocator?.zero?.bind(allocator),
+      direct(location, _at, part) {
+        if (location.kind === "zero") return DONE;
         return location.shared ? undefined : location.device.zero(location.offset, part);
       },
-      whole: (_at, part) => new Uint8Array(part),
-      within: (unit, from, part) => unit.fill(0, from, from + part),
+      bytes: (_at, part) => new Uint8Array(part),
     });
   }
 
   discard(offset: number, length: number): Promise<void> {
-    return this.#clearUnits(offset, length, "discard", (at, part) => this.#discardParts(at, part));
-  }
-
-  /** Whole units by the mapping's tables, where it can; `rest` for what lies before and behind them. */
-  async #clearUnits(
-    offset: number,
-    length: number,
-    how: "zero" | "discard",
-    rest: (offset: number, length: number) => Promise<void>,
-  ): Promise<void> {
-    const { clearer, size } = this.#mapping;
-    const end = offset + length;
-    const first = clearer ? alignUp(offset, clearer.unit) : end;
-    const last = clearer && end < size ? alignDown(end, clearer.unit) : end;
-    if (!clearer || first >= last) return rest(offset, length);
-    if (offset < first) await rest(offset, first - offset);
-    await this.#units.run(first, last - first, async () => {
-      this.#grace.after(await clearer.clear(first, last - first, how));
+    const { allocator } = this.#mapping;
+    return this.#exclusively(offset, length, {
+      release: allocator?.discard?.bind(allocator),
+      direct: (location, _at, part) =>
+        location.kind === "data" && !location.shared ? location.device.discard(location.offset, part) : DONE,
+      bytes: (_at, part) => new Uint8Array(part),
     });
-    if (last < end) await rest(last, end - last);
-  }
-
-  async #discardParts(offset: number, length: number): Promise<void> {
-    for (let done = 0; done < length; ) {
-      const location = await this.#mapping.locate(offset + done, length - done);
-      const part = Math.min(location.length, length - done);
-      if (location.kind === "data" && !location.shared) await location.device.discard(location.offset, part);
-      done += part;
-    }
   }
 
   async *extents(offset: number, length: number): AsyncGenerator<Extent> {
@@ -155,11 +162,13 @@ class MappedIo {
       const part = Math.min(location.length, length - done);
       const start = offset + done;
       if (location.kind === "zero") {
-        yield { offset: start, length: part, data: false, zero: true, present: false, depth: 0, hostOffset: null };
+        const { present = false, hostOffset = null } = location;
+        yield { offset: start, length: part, data: false, zero: true, present, depth: 0, hostOffset };
       } else {
         const shift = start - location.offset;
+        const depth = location.depth ?? (location.shared ? 1 : 0);
         for await (const extent of location.device.extents(location.offset, part))
-          yield { ...extent, offset: extent.offset + shift, depth: extent.depth + (location.shared ? 1 : 0) };
+          yield { ...extent, offset: extent.offset + shift, depth: extent.depth + depth };
       }
       done += part;
     }
@@ -172,17 +181,22 @@ class MappedIo {
     return range && { ...range, exclusive: range.exclusive && !location.shared };
   }
 
-  /** Walks the runs of a range: runs without a place of their own get one. */
-  #update(offset: number, length: number, change: Change): Promise<void> {
-    const work = () => this.#updateRuns(offset, length, change);
-    return this.#mapping.clearer ? this.#grace.run(work) : work();
+  #exclusively(offset: number, length: number, change: Change): Promise<void> {
+    const { changes } = this.#mapping;
+    return changes
+      ? changes.run(offset, length, () => this.#update(offset, length, change))
+      : this.#update(offset, length, change);
   }
 
-  async #updateRuns(offset: number, length: number, change: Change): Promise<void> {
+  /** Walks the runs of a range. */
+  async #update(offset: number, length: number, change: Change): Promise<void> {
     for (let done = 0; done < length; ) {
-      const location = await this.#mapping.locate(offset + done, length - done);
-      const part = Math.min(location.length, length - done);
-      const written = change.inPlace(location, done, part);
+      const released = change.release ? await this.#release(offset + done, length - done, change.release) : 0;
+      done += released;
+      if (released > 0) continue;
+      const location = await this.#mapping.locate(offset + done, this.#upToGrain(offset + done, length - done, change));
+      const part = Math.min(location.length, this.#upToGrain(offset + done, length - done, change));
+      const written = change.direct(location, done, part);
       if (written) {
         await written;
         done += part;
@@ -192,7 +206,23 @@ class MappedIo {
     }
   }
 
-  /** Gives units a place of their own and changes them there: one in part, or as many as are covered whole. Returns the bytes done. */
+  async #release(offset: number, length: number, release: NonNullable<Change["release"]>): Promise<number> {
+    const grain = this.#grain;
+    const end = offset + length === this.#mapping.size ? offset + length : alignDown(offset + length, grain);
+    return offset % grain === 0 && end > offset ? release(offset, end - offset) : 0;
+  }
+
+  /** A change that can release stops at the next grain, to try again there. */
+  #upToGrain(offset: number, length: number, change: Change): number {
+    return change.release ? Math.min(length, alignDown(offset, this.#grain) + this.#grain - offset) : length;
+  }
+
+  get #grain(): number {
+    const { allocator } = this.#mapping;
+    return allocator?.grain ?? allocator?.unit ?? 1;
+  }
+
+  /** Gives one unit, or a run of whole ones, a place of its own and changes it there. Returns how many bytes of the range it covered. */
   #copyOnWrite(offset: number, length: number, at: number, change: Change): Promise<number> {
     const { allocator, label, size } = this.#mapping;
     if (!allocator)
@@ -201,58 +231,56 @@ class MappedIo {
         `Cannot write ${label}: bytes at ${offset} have no place of their own and cannot get one`,
       );
     const { unit } = allocator;
-    const start = alignDown(offset, unit);
-    const end = Math.min(offset + length, size);
-    const whole = end === size ? end - offset : alignDown(length, unit);
-    const isWhole = start === offset && whole > 0;
-    const covered = isWhole ? whole : Math.min(unit, size - start);
-    return this.#units.run(start, covered, async () => {
-      // Somebody else may have given the unit its place while we waited.
-      const part = Math.min(length, start + covered - offset);
-      const location = await this.#mapping.locate(offset, part);
-      const here = Math.min(part, location.length);
-      const written = change.inPlace(location, at, here);
+    const first = alignDown(offset, unit);
+    const whole = offset + length === size ? length : alignDown(length, unit);
+    const wanted = first === offset && whole > 0 ? whole : Math.min(length, first + unit - offset);
+    return this.#units.run(first, alignUp(offset + wanted, unit) - first, async () => {
+      // Somebody else may have given the units their place while we waited.
+      const location = await this.#mapping.locate(offset, wanted);
+      const here = Math.min(wanted, location.length);
+      const written = change.direct(location, at, here);
       if (written) {
         await written;
         return here;
       }
-      // A run may end within a unit, where the image beneath ends.
-      const asked = isWhole ? Math.min(covered, alignUp(here, unit)) : covered;
-      const place = await allocator.allocate(start, asked);
-      const placed = Math.min(place.length ?? unit, asked);
-      await place.device.write(
-        place.offset,
-        isWhole ? change.whole(at, placed) : await this.#changedUnit(start, placed, offset, part, at, change),
-      );
-      await place.commit();
-      return isWhole ? placed : part;
+      const place = await allocator.allocate(first, offset, here);
+      try {
+        return await this.#fill(place, first, offset, here, at, change);
+      } catch (error) {
+        await place.cancel?.();
+        throw error;
+      }
     });
   }
 
-  /** A unit's old bytes with the new ones among them. */
-  async #changedUnit(
-    start: number,
-    size: number,
-    offset: number,
-    length: number,
-    at: number,
-    change: Change,
-  ): Promise<Uint8Array> {
-    const unit = new Uint8Array(size);
-    await this.#read(start, unit);
-    change.within(unit, offset - start, length, at);
-    return unit;
+  /** Writes the new bytes and the old ones around them to a new place, then links it. */
+  async #fill(place: Allocation, first: number, offset: number, wanted: number, at: number, change: Change) {
+    const start = place.start ?? first;
+    const end = Math.min(start + (place.length ?? this.#mapping.allocator!.unit), this.#mapping.size);
+    const length = Math.min(wanted, end - offset);
+    const bytes = change.bytes(at, length);
+    const whole = length === end - start;
+    if (whole || (place.zeroed && (await this.#isZero(start, offset)) && (await this.#isZero(offset + length, end)))) {
+      await place.device.write(place.offset + offset - start, bytes);
+    } else {
+      const old = new Uint8Array(end - start);
+      await this.read(start, old);
+      old.set(bytes, offset - start);
+      await place.device.write(place.offset, old);
+    }
+    await place.commit();
+    return length;
   }
-}
 
-/** What a request does to the bytes of its range; `at` counts from the begin of the request. */
-interface Change {
-  /** Changes a run where it lies; undefined when it cannot be changed there. */
-  inPlace(location: Location, at: number, length: number): Promise<void> | undefined;
-  /** The new bytes of a part of the range. */
-  whole(at: number, length: number): Uint8Array;
-  /** Changes `length` bytes of `unit` from `from` on. */
-  within(unit: Uint8Array, from: number, length: number, at: number): void;
+  /** Whether a range is known to be zeros, without reading it. */
+  async #isZero(start: number, end: number): Promise<boolean> {
+    for (let at = start; at < end; ) {
+      const location = await this.#mapping.locate(at, end - at);
+      if (location.kind !== "zero") return false;
+      at += location.length;
+    }
+    return true;
+  }
 }
 
 function readLocation(location: Location, into: Uint8Array): Promise<void> | undefined {
