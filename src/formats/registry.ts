@@ -12,9 +12,10 @@
 import { extname } from "node:path";
 import { DiskError } from "../errors.js";
 import type { ImageFormat } from "./format.js";
+import { qcow2 } from "./qcow2/index.js";
 import { raw } from "./raw/index.js";
 
-export const FORMATS: readonly ImageFormat[] = [raw];
+export const FORMATS: readonly ImageFormat[] = [raw, qcow2];
 
 /** Formats that are recognised in order to refuse them. One that gets a driver moves up into FORMATS. */
 const WITHOUT_DRIVER: readonly {
@@ -22,7 +23,6 @@ const WITHOUT_DRIVER: readonly {
   extensions: readonly string[];
   magic: readonly [offset: number, text: string][];
 }[] = [
-  { name: "qcow2", extensions: ["qcow2", "qcow"], magic: [[0, "QFI\xfb"]] },
   { name: "vhd", extensions: ["vhd", "vpc"], magic: [[0, "conectix"]] },
   { name: "vhdx", extensions: ["vhdx"], magic: [[0, "vhdxfile"]] },
   {

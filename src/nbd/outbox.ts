@@ -6,9 +6,7 @@
 /** Sends the parts in order; calls `sent` once when they no longer need their memory, also after a failure. */
 export type Send = (parts: readonly Uint8Array[], sent: () => void) => void;
 
-/** A reply of that much data fits with its headers. */
-export const BLOCK_PAYLOAD = 256 << 10;
-const BLOCK_SIZE = BLOCK_PAYLOAD + 4096;
+const BLOCK_SIZE = 256 << 10;
 /** Payloads up to here are copied: cheaper than one more part in the write. */
 const COPY_MAX = 32 << 10;
 const IDLE_BLOCKS = 4;
@@ -37,11 +35,6 @@ export class Outbox {
     this.#onSent = onSent;
   }
 
-  /** Bytes that wait for the flush. */
-  get queued(): number {
-    return this.#queued;
-  }
-
   /** Bytes that were added and have not left. */
   get unsent(): number {
     return this.#queued + this.#unsent;
@@ -63,12 +56,6 @@ export class Outbox {
       this.#schedule(this.#flush);
     }
     return position;
-  }
-
-  /** Takes back the last reservation, whole. */
-  unreserve(length: number): void {
-    this.#end -= length;
-    this.#queued -= length;
   }
 
   /** Adds bytes after the last reserved ones. They stay untouched until `release` is called, which may be at once. */

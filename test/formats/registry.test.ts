@@ -15,19 +15,14 @@ describe("the format of a file", () => {
     },
   );
 
-  test.each(["a.qcow2", "a.vhd", "a.vhdx", "a.vmdk", "a.vdi", "A.QCOW2", "a.qed"])(
-    "%s has no driver yet, and says so",
-    (path) => {
-      expect(() => chooseFormat(path)).toThrow(
-        /its name says \w+, which this version cannot read or write, allowed raw/,
-      );
-      expect(chooseFormat(path, "raw").format.name).toBe("raw");
-    },
-  );
+  test.each(["a.vhd", "a.vhdx", "a.vmdk", "a.vdi", "A.VDI", "a.qed"])("%s has no driver yet, and says so", (path) => {
+    expect(() => chooseFormat(path)).toThrow(/its name says \w+, which this version cannot read or write, allowed raw/);
+    expect(chooseFormat(path, "raw").format.name).toBe("raw");
+  });
 
   test("-f takes names that are known", () => {
     expect(formatNamed("raw").name).toBe("raw");
-    expect(() => formatNamed("qcow2")).toThrow(/cannot read or write it, allowed raw/);
+    expect(() => formatNamed("qed")).toThrow(/cannot read or write it, allowed raw/);
     expect(() => formatNamed("bmp")).toThrow(/it is not known, allowed raw/);
   });
 
