@@ -4,40 +4,58 @@
  */
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
-import { lvmCrc } from "./crc.js";
-import type { DiskArea, PvLabel } from "./label.js";
-import { findLabel } from "./label.js";
-import { LABEL_HEADER, LABEL_SECTORS, METADATA_AREA_HEADER, PV_HEADER, SECTOR, TEXT_LOCATION } from "./layout.js";
-import { decodeText, readAreaHeader, readText } from "./metadata-area.js";
+import { areaLines, labelLines } from "./dump-headers.js";
+import { type DiskArea, findLabel, type PvLabel } from "./label.js";
+import { LABEL_SECTORS, SECTOR } from "./layout.js";
+import { type MetadataArea, readAreaHeader, readText } from "./metadata-area.js";
+import { DEFAULT_AREA, describeText, type FoundText, searchTexts } from "./search-texts.js";
+
+export type DumpKind = "headers" | "metadata" | "metadata_all" | "metadata_search";
 
 export interface Dump {
   readonly lines: readonly string[];
+  /** As they lie in the ring, without the zero at their ends. */
   readonly texts: readonly string[];
+  /** Something is not as it has to be. */
+  readonly damaged: boolean;
 }
 
-/** Where the first area lies when no label tells it. */
-const DEFAULT_AREA: DiskArea = { offset: 4096, size: (1 << 20) - 4096 };
-/** Of a larger area only this much is searched; LVM2's default is 1 MiB. */
-const MAX_SEARCH = 128 << 20;
+/** What the user knows better than the disk. Bytes. */
+export interface PvSettings {
+  /** Byte on the device where a text begins: this one. */
+  readonly metadata_offset?: number;
+  readonly mda_offset?: number;
+  readonly mda_size?: number;
+  readonly mda2_offset?: number;
+  readonly mda2_size?: number;
+}
 
-export async function dumpPv(
-  device: BlockDevice,
-  what: "headers" | "metadata" | "metadata_all" | "metadata_search",
-): Promise<Dump> {
+export async function dumpPv(device: BlockDevice, what: DumpKind, settings: PvSettings = {}): Promise<Dump> {
   const head = await readHead(device);
   const { label, problems } = findLabel(head);
   const notes = problems.map((problem) => `  WARNING: ${problem}`);
-  const areas = (label?.metadataAreas ?? [DEFAULT_AREA]).map((area) => clamp(area, device.size));
-  if (what === "headers")
-    return { lines: [...notes, ...labelLines(head, label), ...(await headerLines(device, areas))], texts: [] };
-  if (what === "metadata") return dumpCommitted(device, areas, notes);
-  const found = [];
-  for (const area of areas) {
-    if (what === "metadata_search")
-      found.push({ line: `  Searching for metadata at offset ${area.offset} size ${area.size}`, text: "" });
-    found.push(...(await searchTexts(device, area)));
+  const areas = areasOf(label, settings).map((area) => clamp(area, device.size));
+  const headers = await headerLines(device, head, label, areas);
+  const checks = headers.filter((line) => line.startsWith("  CHECK"));
+  const damaged = checks.length > 0 || problems.length > 0;
+  const told = damaged ? ["  Found bad header or metadata values."] : [];
+  if (what === "headers") return { lines: [...notes, ...headers, ...told], texts: [], damaged };
+  if (what === "metadata" && settings.metadata_offset === undefined) {
+    const dump = await dumpCommitted(device, areas, [...notes, ...checks]);
+    return { ...dump, damaged: damaged || dump.texts.length === 0 };
   }
-  return { lines: [...notes, ...found.map(({ line }) => line)], texts: [] };
+  const lines = [...notes, ...(damaged ? [...checks, ...told] : [])];
+  const found: FoundText[] = [];
+  for (const area of areas) {
+    const inside = (await searchTexts(device, area)).filter(({ at }) => at === (settings.metadata_offset ?? at));
+    if (what === "metadata_search") lines.push(`  Searching for metadata at offset ${area.offset} size ${area.size}`);
+    lines.push(...inside.map(foundLine));
+    found.push(...inside);
+  }
+  if (new Set(found.map(({ id }) => id)).size > 1) lines.push("  WARNING: metadata from multiple VGs was found.");
+  if (settings.metadata_offset !== undefined && found.length === 0)
+    throw new DiskError("NOT_FOUND", `Cannot dump metadata: no text begins at byte ${settings.metadata_offset}`);
+  return { lines, texts: found.map(({ text }) => text), damaged };
 }
 
 /** What `pvck DISK` says. Throws `NOT_FOUND` when there is no label. */
@@ -62,121 +80,70 @@ export async function foundLines(device: BlockDevice, name: string): Promise<str
   return lines;
 }
 
-async function readHead(device: BlockDevice): Promise<Uint8Array> {
+export async function readHead(device: BlockDevice): Promise<Uint8Array> {
   const head = new Uint8Array(Math.min(LABEL_SECTORS * SECTOR, device.size));
   await device.read(0, head);
   return head;
 }
 
-function clamp({ offset, size }: DiskArea, deviceSize: number): DiskArea {
+/** By the settings, else the label, else where LVM2 puts the first one. */
+export function areasOf(label: PvLabel | null, settings: PvSettings): DiskArea[] {
+  const [first = DEFAULT_AREA, second] = label?.metadataAreas ?? [DEFAULT_AREA];
+  const { mda_offset, mda_size, mda2_offset, mda2_size } = settings;
+  const areas = [{ offset: mda_offset ?? first.offset, size: mda_size ?? first.size }];
+  if (second || mda2_offset !== undefined)
+    areas.push({ offset: mda2_offset ?? second!.offset, size: mda2_size ?? second?.size ?? 0 });
+  return label?.metadataAreas.length === 0 && mda_offset === undefined ? [] : areas;
+}
+
+/** A size of zero is to the device's end. */
+export function clamp({ offset, size }: DiskArea, deviceSize: number): DiskArea {
   return { offset, size: size === 0 ? Math.max(0, deviceSize - offset) : size };
 }
 
-function labelLines(head: Uint8Array, label: PvLabel | null): string[] {
-  if (!label) return ["  label_header: none is valid"];
-  const at = label.sector * SECTOR;
-  const header = LABEL_HEADER.decode(head, at);
-  const start = at + header.offset;
-  const lines = [
-    `  label_header at ${at}`,
-    `  label_header.id ${header.id}`,
-    `  label_header.sector ${header.sector}`,
-    `  label_header.crc ${hex(header.crc)}`,
-    `  label_header.offset ${header.offset}`,
-    `  label_header.type ${header.type}`,
-    `  pv_header at ${start}`,
-    `  pv_header.pv_uuid ${label.id.replaceAll("-", "")}`,
-    `  pv_header.device_size ${label.deviceSize}`,
-  ];
-  let next = start + PV_HEADER.size;
-  let number = 0;
-  const list = (prefix: string, areas: readonly DiskArea[], what: string) => {
-    for (const area of [...areas, null]) {
-      const name = `${prefix}.disk_locn[${number++}]`;
-      lines.push(
-        `  ${name} at ${next} # ${area ? what : "location list end"}`,
-        `  ${name}.offset ${area?.offset ?? 0}`,
-        `  ${name}.size ${area?.size ?? 0}`,
-      );
-      next += 16;
-    }
-  };
-  list("pv_header", label.dataAreas, "location of data area");
-  list("pv_header", label.metadataAreas, "location of metadata area");
-  if (!label.extension) return lines;
-  lines.push(
-    `  pv_header_extension at ${next}`,
-    `  pv_header_extension.version ${label.extension.version}`,
-    `  pv_header_extension.flags ${label.extension.flags}`,
-  );
-  next += 8;
-  number = 0;
-  list("pv_header_extension", label.bootAreas, "bootloader area");
-  return lines;
-}
-
-async function headerLines(device: BlockDevice, areas: readonly DiskArea[]): Promise<string[]> {
-  const lines: string[] = [];
-  for (const [i, area] of areas.entries()) {
-    const name = `mda_header_${i + 1}`;
-    const { header, problem, committed } = await readAreaHeader(device, area);
-    lines.push(`  ${name} at ${area.offset} # metadata area`);
-    if (problem) lines.push(`  WARNING: ${problem}`);
-    if (!header) continue;
-    const magic = [...METADATA_AREA_HEADER.encode(header).subarray(4, 20)]
-      .map((byte) => byte.toString(16).padStart(2, "0"))
-      .join("");
-    lines.push(
-      `  ${name}.checksum ${hex(header.crc)}`,
-      `  ${name}.magic 0x${magic}`,
-      `  ${name}.version ${header.version}`,
-      `  ${name}.start ${header.start}`,
-      `  ${name}.size ${header.size}`,
-    );
-    for (const [slot, [bytes, what]] of (
-      [
-        [header.committed, "commit"],
-        [header.precommitted, "precommit"],
-      ] as const
-    ).entries()) {
-      const place = `${name}.raw_locn[${slot}]`;
-      const { offset, size, crc, flags } = TEXT_LOCATION.decode(bytes);
-      lines.push(
-        `  ${place} at ${area.offset + 40 + 24 * slot} # ${what}`,
-        `  ${place}.offset ${offset}`,
-        `  ${place}.size ${size}`,
-        `  ${place}.checksum ${hex(crc)}`,
-        `  ${place}.flags ${hex(flags)}`,
-      );
-    }
-    if (committed) lines.push(await textLine(device, area, committed));
+async function headerLines(
+  device: BlockDevice,
+  head: Uint8Array,
+  label: PvLabel | null,
+  areas: readonly DiskArea[],
+): Promise<string[]> {
+  const at = (label?.sector ?? 1) * SECTOR;
+  const lines = at + SECTOR <= head.length ? labelLines(head.subarray(at, at + SECTOR), at) : [];
+  for (const [i, place] of areas.entries()) {
+    lines.push(...(await areaLines(device, i + 1, place)));
+    const area = await readAreaHeader(device, place);
+    if (area.problem) lines.push(...(lines.at(-1)?.startsWith("  CHECK") ? [] : [`  CHECK: ${area.problem}`]));
+    if (area.committed) lines.push(...(await textLines(device, area, area.committed)));
   }
   return lines;
 }
 
-async function textLine(
+async function textLines(
   device: BlockDevice,
   area: DiskArea,
-  location: Parameters<typeof readText>[2],
-): Promise<string> {
-  const at = `metadata text at ${area.offset + location.offset} crc ${hex(location.crc)}`;
+  location: NonNullable<MetadataArea["committed"]>,
+): Promise<string[]> {
+  const at = `metadata text at ${area.offset + location.offset} crc 0x${location.crc.toString(16)}`;
   try {
-    const { name, seqno } = describe(await readText(device, area, location));
-    return `  ${at} # vgname ${name} seqno ${seqno}`;
+    const { name, seqno } = describeText(await readText(device, area, location));
+    return [`  ${at} # vgname ${name} seqno ${seqno}`];
   } catch (error) {
-    if (error instanceof DiskError) return `  ${at}\n  WARNING: ${error.message}`;
+    if (error instanceof DiskError) return [`  ${at}`, `  CHECK: ${error.message}`];
     throw error;
   }
 }
 
 /** The text in force, of the first area that has one. */
-async function dumpCommitted(device: BlockDevice, areas: readonly DiskArea[], notes: readonly string[]): Promise<Dump> {
+async function dumpCommitted(
+  device: BlockDevice,
+  areas: readonly DiskArea[],
+  notes: readonly string[],
+): Promise<Pick<Dump, "lines" | "texts">> {
   const lines = [...notes];
   for (const place of areas) {
     const area = await readAreaHeader(device, place);
-    if (area.problem) lines.push(`  WARNING: ${area.problem}`);
     if (!area.committed) continue;
-    lines.push(...(await textLine(device, area, area.committed)).split("\n"));
+    lines.push(...(await textLines(device, area, area.committed)).filter((line) => !line.startsWith("  CHECK")));
     try {
       return { lines, texts: [await readText(device, area, area.committed)] };
     } catch (error) {
@@ -186,49 +153,6 @@ async function dumpCommitted(device: BlockDevice, areas: readonly DiskArea[], no
   return { lines: lines.length > 0 ? lines : ["  No metadata is in force"], texts: [] };
 }
 
-interface FoundText {
-  readonly line: string;
-  readonly text: string;
-}
-
-/** Every text that begins on a sector of the ring, whether or not something points to it. */
-async function searchTexts(device: BlockDevice, { offset, size }: DiskArea): Promise<FoundText[]> {
-  const length = Math.min(size, device.size - offset, MAX_SEARCH) - SECTOR;
-  if (!(length > 0)) return [];
-  const ring = Buffer.alloc(length);
-  await device.read(offset + SECTOR, ring);
-  const found: FoundText[] = [];
-  for (let at = 0; at < length; at += SECTOR) {
-    if (!/^[\w.+-]+ \{\nid = "/.test(ring.toString("latin1", at, at + 200))) continue;
-    const bytes = textAt(ring, at);
-    if (!bytes) continue;
-    const text = decodeText(bytes);
-    const { name, seqno, id } = describe(text);
-    const crc = lvmCrc(bytes).toString(16).padStart(8, "0");
-    found.push({
-      text,
-      line: `  metadata at ${offset + SECTOR + at} length ${bytes.length} crc ${crc} vg ${name} seqno ${seqno} id ${id}`,
-    });
-  }
-  return found;
-}
-
-/** Up to the zero that ends it, around the ring's end where it has to; null when there is none. */
-function textAt(ring: Buffer, start: number): Buffer | null {
-  const end = ring.indexOf(0, start);
-  if (end >= 0) return ring.subarray(start, end + 1);
-  const wrapped = ring.indexOf(0);
-  return wrapped >= 0 && wrapped < start ? Buffer.concat([ring.subarray(start), ring.subarray(0, wrapped + 1)]) : null;
-}
-
-function describe(text: string): { name: string; seqno: string; id: string } {
-  return {
-    name: /^([\w.+-]+) \{/m.exec(text)?.[1] ?? "?",
-    seqno: /^seqno = (\d+)/m.exec(text)?.[1] ?? "?",
-    id: /^id = "([^"]*)"/m.exec(text)?.[1] ?? "?",
-  };
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16)}`;
+function foundLine({ at, size, crc, name, seqno, id }: FoundText): string {
+  return `  metadata at ${at} length ${size} crc ${crc.toString(16).padStart(8, "0")} vg ${name} seqno ${seqno} id ${id}`;
 }
