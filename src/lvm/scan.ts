@@ -80,13 +80,16 @@ export async function scanDevices(candidates: readonly Candidate[]): Promise<Sca
     return group ? [group] : [];
   });
   const free = [...chosen.values()].filter(({ label }) => !owner.has(label.id));
-  for (const { name, label, areas } of free)
+  for (const { name, label, areas } of free) {
+    for (const { problem, offset } of areas)
+      if (problem) warnings.push(`WARNING: ${damagedArea(name, offset, problem)}`);
     if (
       isInUse(label) &&
       !groups.some(({ outdated }) => outdated.some((pv) => pv.label.id === label.id)) &&
       areas.length > 0
     )
       warnings.push(`WARNING: PV ${name} is marked in use but no VG was found using it.`);
+  }
   return { groups, free, duplicates, warnings };
 }
 
@@ -260,10 +263,14 @@ function seqnoOn(id: string, holders: readonly FoundPv[]): number {
   return Math.max(0, ...(seqnos ?? []));
 }
 
+function damagedArea(name: string, offset: number, problem: string): string {
+  return `Metadata area of ${name} at byte ${offset} is damaged: ${problem}.`;
+}
+
 /** What keeps a member's areas from holding the text in force. */
 function damagedAreas(group: VolumeGroup, { name, areas }: FoundPv): string[] {
   return areas.flatMap(({ problem, content, ignored, offset }) => {
-    if (problem) return [`Metadata area of ${name} at byte ${offset} is damaged: ${problem}.`];
+    if (problem) return [damagedArea(name, offset, problem)];
     if (ignored || !content) return [];
     const found = content.group;
     if (found.id !== group.id)
@@ -290,7 +297,11 @@ export function findGroup({ groups }: Pick<Scan, "groups">, name: string): Found
   return found[0]!;
 }
 
-/** The open devices of a group's physical volumes, as volumes are opened from. */
-export function devicesOf(members: ReadonlyMap<string, FoundPv | null>): Map<string, BlockDevice | null> {
-  return new Map([...members].map(([name, pv]) => [name, pv?.device ?? null]));
+/** The open devices of a group's physical volumes, as volumes are opened from; those that are marked missing hold old contents. */
+export function devicesOf(
+  members: ReadonlyMap<string, FoundPv | null>,
+  physicalVolumes: readonly PhysicalVolume[] = [],
+): Map<string, BlockDevice | null> {
+  const gone = new Set(physicalVolumes.filter(isMarkedMissing).map(({ name }) => name));
+  return new Map([...members].map(([name, pv]) => [name, gone.has(name) ? null : (pv?.device ?? null)]));
 }

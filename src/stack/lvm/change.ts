@@ -10,6 +10,7 @@ import { diffGroups } from "../../lvm/changes/diff.js";
 import { markMissing, missingPvs } from "../../lvm/changes/missing.js";
 import { requireChangeable } from "../../lvm/changes/plan.js";
 import { checkGroup } from "../../lvm/check-group.js";
+import { checkTypes } from "../../lvm/check-types.js";
 import { planCommit, runCommit } from "../../lvm/commit.js";
 import type { Random } from "../../lvm/id.js";
 import type { LogicalVolume, TextHeader, VolumeGroup } from "../../lvm/metadata.js";
@@ -223,7 +224,7 @@ function withHints(group: VolumeGroup, members: ReadonlyMap<string, FoundPv | nu
 
 /** The last gate: no plan may write a group that LVM2 would refuse. */
 function refuseDamage(after: VolumeGroup | null): void {
-  const [problem] = after ? checkGroup(after) : [];
+  const [problem] = after ? [...checkGroup(after), ...checkTypes(after)] : [];
   if (problem) throw new DiskError("CORRUPT", `Cannot write volume group ${after!.name}: ${problem}`);
 }
 

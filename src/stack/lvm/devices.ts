@@ -3,6 +3,7 @@
  * Names are absolute; filled by pvcreate and by lvmdevices.
  */
 import { dirname, join } from "node:path";
+import type { Candidate, Scan } from "../../lvm/scan.js";
 import { canonicalPath, mayBeDisk } from "../../os/paths.js";
 import { makeFolder, readTextFile, writeTextFile } from "../../os/state-files.js";
 import { parseDiskName } from "../disk-name.js";
@@ -55,4 +56,19 @@ function writeDevices(home: string, devices: readonly RegisteredDevice[]): void 
 export function canonicalName(disk: string): string {
   const { base } = parseDiskName(disk, mayBeDisk);
   return base.kind === "file" ? canonicalPath(base.path) + disk.slice(base.path.length) : disk;
+}
+
+/** Registered devices that can be opened and on which the label that they had is not found any more; a sentence each. */
+export function unlabelled(
+  home: string,
+  candidates: readonly Pick<Candidate, "name">[],
+  { groups, free, duplicates }: Scan,
+): string[] {
+  const open = new Set(candidates.map(({ name }) => name));
+  const inGroups = groups.flatMap(({ members, outdated }) => [...members.values(), ...outdated]);
+  const labelled = new Set([...inGroups, ...free].map((pv) => pv?.name));
+  for (const { unused } of duplicates) for (const name of unused) labelled.add(name);
+  return readDevices(home)
+    .filter(({ name, pvid }) => pvid !== null && open.has(name) && !labelled.has(name))
+    .map(({ name, pvid }) => `Device ${name} is registered with PVID ${pvid}, and no valid label is on it.`);
 }

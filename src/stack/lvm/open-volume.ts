@@ -78,7 +78,7 @@ async function openFrom(
     throw error;
   }
   try {
-    const device = await openVolume(found.group, volumeName, devicesOf(found.members), {
+    const device = await openVolume(found.group, volumeName, devicesOf(found.members, found.group.physicalVolumes), {
       writable,
       label: quoted,
       states: paths && !forceShare ? statesOf(paths.home) : new SharedStates(),

@@ -1,6 +1,5 @@
 /** `xvd vgck`: what is wrong with groups and their metadata areas. */
 import type { Command } from "commander";
-import { checkGroup, unknownParts } from "../../../lvm/check-group.js";
 import { Exit } from "../../exit.js";
 import { printJson, printLines } from "../../print.js";
 import {
@@ -26,23 +25,25 @@ export default function define(command: Command): void {
 
 async function check(names: readonly string[], flags: Flags): Promise<void> {
   const { openSession } = await import("../../../stack/lvm/open-session.js");
+  const { unlabelled } = await import("../../../stack/lvm/devices.js");
+  const { checkFound, damage } = await import("../../../lvm/check-found.js");
   const { findGroup } = await import("../../../lvm/scan.js");
   const context = lvmContext("vgck");
   const session = await openSession(chosenDevices(context, flags), { paths: context.paths });
   try {
-    const { scan } = session;
+    const { scan, candidates } = session;
     const groups = names.length > 0 ? names.map((name) => findGroup(scan, parseGroupName(name))) : scan.groups;
-    const found = groups.map(({ group }) => ({
-      vg: group.name,
-      problems: [...checkGroup(group), ...unknownParts(group)],
-    }));
-    const problems = [
-      ...scan.warnings,
-      ...found.flatMap(({ vg, problems: own }) => own.map((problem) => `WARNING: VG ${vg}: ${problem}.`)),
+    const findings = [
+      ...scan.warnings.map((text) => damage(text.replace(/^WARNING: /, ""))),
+      ...unlabelled(context.paths.home, candidates, scan).map(damage),
+      ...groups.flatMap(checkFound).map((finding) => ({ ...finding, message: `${finding.message}.` })),
     ];
-    if (flags.json) printJson({ problems });
-    else for (const problem of problems) context.warn(problem);
-    if (problems.length > 0) throw new Exit(1);
+    const isDamaged = findings.some(({ level }) => level === "damage");
+    if (flags.json) printJson({ problems: findings.map(({ message }) => message), findings });
+    else
+      for (const { level, message } of findings)
+        context.warn(/^See /.test(message) ? message : `${level === "note" ? "note" : "WARNING"}: ${message}`);
+    if (isDamaged) throw new Exit(1);
     if (!flags.json && !flags.quiet) printLines([]);
   } finally {
     await session.close();
