@@ -30,6 +30,11 @@ export interface AllocationRequest {
   readonly within?: readonly PeRange[];
   /** What each leg ends with now, for a volume that grows. */
   readonly ends?: readonly PeRange[];
+  /**
+   * Legs must not meet on a volume, whatever part of them: they are to survive the loss of one. What each leg lies on already, by the
+   * names of volumes. Nothing is kept apart under the policy anywhere.
+   */
+  readonly apart?: readonly (readonly string[])[];
   /** Take fewer extents when there are not enough. */
   readonly atMost?: boolean;
   /** Volumes with one of these tags in common count as one for cling; "*" is any tag. */
@@ -105,6 +110,8 @@ class Allocator {
   /** What each leg ends with so far. */
   #ends: readonly PeRange[] | null;
   #left: number;
+  /** Volumes of each leg, where legs are kept apart. */
+  readonly #volumes: readonly Set<string>[] | null;
   readonly allocations: Allocation[] = [];
 
   constructor(group: VolumeGroup, request: AllocationRequest) {
@@ -114,6 +121,7 @@ class Allocator {
     this.#order = new Map(group.physicalVolumes.map(({ name }, i) => [name, i]));
     this.#ends = request.ends ?? null;
     this.#left = request.extents;
+    this.#volumes = request.apart?.map((names) => new Set(names)) ?? null;
   }
 
   get freeExtents(): number {
@@ -141,13 +149,19 @@ class Allocator {
     for (let leg = 0; leg < legs; leg++) {
       const others = chosen.map(({ pv }) => pv);
       const candidates = this.#candidates(policy, leg).filter(
-        (run) => (policy === "anywhere" || !others.includes(run.pv)) && !chosen.some((taken) => overlaps(taken, run)),
+        (run) =>
+          (policy === "anywhere" || (!others.includes(run.pv) && !this.#isOfOther(run.pv, leg))) &&
+          !chosen.some((taken) => overlaps(taken, run)),
       );
       const best = candidates[0] ?? (policy === "anywhere" ? this.#split(chosen) : null);
       if (!best) return null;
       chosen.push(best);
     }
     return chosen;
+  }
+
+  #isOfOther(pv: string, leg: number): boolean {
+    return this.#volumes?.some((names, other) => other !== leg && names.has(pv)) ?? false;
   }
 
   /** The best first. */
@@ -199,6 +213,7 @@ class Allocator {
       const rest = this.#free.get(taken.pv)!.flatMap((run) => without(run, taken));
       this.#free.set(taken.pv, rest);
     }
+    for (const [leg, names] of this.#volumes?.entries() ?? []) names.add(runs[leg]!.pv);
     const count = runs[0]!.count;
     const last = this.allocations.at(-1);
     if (last?.runs.every((run, i) => run.pv === runs[i]!.pv && run.first + run.count === runs[i]!.first))

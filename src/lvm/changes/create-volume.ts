@@ -6,22 +6,15 @@ import { SECTOR } from "../layout.js";
 import { type AllocationPolicy, isVisible, type LogicalVolume, type Segment, type VolumeGroup } from "../metadata.js";
 import { checkVolumeName } from "../names.js";
 import { segmentType } from "../segments/types.js";
-import { type Size, sizeInExtents } from "./extents.js";
+import { type Size, type SizedExtents, sizeInExtents } from "./extents.js";
 import { type GroupPlan, messageSize, usage } from "./plan.js";
 
-export interface CreateVolumeRequest {
+/** What volumes of every type are asked for. */
+export interface NewVolumeRequest {
   /** Default: lvol0, lvol1 … */
   readonly name?: string;
   readonly id: string;
-  readonly size: Size;
-  /** linear striped error zero; default by the number of stripes. */
-  readonly type?: string;
-  /** Default 1. */
-  readonly stripes?: number;
-  /** Bytes, a power of two from 4096 on. Default 64 KiB. */
-  readonly stripeSize?: number;
   readonly allocation?: AllocationPolicy;
-  readonly within?: readonly PeRange[];
   readonly tags?: readonly string[];
   readonly readOnly?: boolean;
   readonly autoactivation?: boolean;
@@ -29,6 +22,17 @@ export interface CreateVolumeRequest {
   /** Seconds since 1970. */
   readonly time: number;
   readonly host: string;
+}
+
+export interface CreateVolumeRequest extends NewVolumeRequest {
+  readonly size: Size;
+  /** linear striped error zero; default by the number of stripes. */
+  readonly type?: string;
+  /** Default 1. */
+  readonly stripes?: number;
+  /** Bytes, a power of two from 4096 on. Default 64 KiB. */
+  readonly stripeSize?: number;
+  readonly within?: readonly PeRange[];
   readonly clingTags?: readonly string[];
 }
 
@@ -39,6 +43,26 @@ export interface CreateVolumePlan extends GroupPlan {
 export const DEFAULT_STRIPE_SIZE = 64 << 10;
 
 export function planCreateVolume(group: VolumeGroup, request: CreateVolumeRequest): CreateVolumePlan {
+  const name = nameForNew(group, request);
+  const type = typeOf(request);
+  const stripes = type === "striped" ? (request.stripes ?? 1) : 1;
+  const wanted = wantedExtents(group, request.size, request.within);
+  const remarks = [...wanted.remarks];
+  const extents = roundToStripes(group, wanted.extents, stripes, wanted.atMost, remarks);
+  const segments =
+    type === "striped"
+      ? stripedSegments(group, request, extents, stripes, wanted.atMost, remarks)
+      : [virtualSegment(type, extents)];
+  const volume = newVolume(name, request, segments);
+  return {
+    volume,
+    group: { ...group, logicalVolumes: [...group.logicalVolumes, volume] },
+    steps: [...remarks, `Logical volume "${name}" created.`],
+  };
+}
+
+/** The name that a new visible volume gets. Throws when it cannot have it, or the group has enough volumes. */
+export function nameForNew(group: VolumeGroup, request: Pick<NewVolumeRequest, "name">): string {
   const name = request.name ?? freeVolumeName(group);
   checkVolumeName(group.name, name);
   refuseTaken(group, name);
@@ -47,23 +71,20 @@ export function planCreateVolume(group: VolumeGroup, request: CreateVolumeReques
       "DENIED",
       `Maximum number of logical volumes (${group.maxLv}) reached in volume group ${group.name}`,
     );
-  const type = typeOf(request);
-  const stripes = type === "striped" ? (request.stripes ?? 1) : 1;
-  if (request.size.sign === "-") throw usage("Negative size is invalid");
-  const { within } = request;
-  const wanted = sizeInExtents(group, request.size, within ? { within } : {});
-  if (wanted.extents === 0) {
-    const share = request.size.kind === "percent";
-    if (!share) throw usage("Unable to create new logical volume with no extents");
-    throw new DiskError("NO_SPACE", "Unable to create new logical volume with no extents: there is no free space");
-  }
-  const remarks = [...wanted.remarks];
-  const extents = roundToStripes(group, wanted.extents, stripes, wanted.atMost, remarks);
-  const segments =
-    type === "striped"
-      ? stripedSegments(group, request, extents, stripes, wanted.atMost, remarks)
-      : [virtualSegment(type, extents)];
-  const volume: LogicalVolume = {
+  return name;
+}
+
+/** Throws for a size of nothing, with the reason. */
+export function wantedExtents(group: VolumeGroup, size: Size, within?: readonly PeRange[]): SizedExtents {
+  if (size.sign === "-") throw usage("Negative size is invalid");
+  const wanted = sizeInExtents(group, size, within ? { within } : {});
+  if (wanted.extents > 0) return wanted;
+  if (size.kind !== "percent") throw usage("Unable to create new logical volume with no extents");
+  throw new DiskError("NO_SPACE", "Unable to create new logical volume with no extents: there is no free space");
+}
+
+export function newVolume(name: string, request: NewVolumeRequest, segments: readonly Segment[]): LogicalVolume {
+  return {
     name,
     id: request.id,
     status: ["READ", ...(request.readOnly ? [] : ["WRITE"]), "VISIBLE"],
@@ -77,11 +98,6 @@ export function planCreateVolume(group: VolumeGroup, request: CreateVolumeReques
     allocation: request.allocation ?? "inherit",
     segments,
     rest: [],
-  };
-  return {
-    volume,
-    group: { ...group, logicalVolumes: [...group.logicalVolumes, volume] },
-    steps: [...remarks, `Logical volume "${name}" created.`],
   };
 }
 
@@ -102,7 +118,7 @@ function typeOf({ type = "striped", stripes = 1, stripeSize }: CreateVolumeReque
   if (type === "linear" && stripes > 1) throw usage(`Cannot create a linear volume with ${stripes} stripes`);
   const known = segmentType(name);
   if (!known) throw usage(`Cannot create a volume of type ${JSON.stringify(type)}: there is no such type`);
-  if (known.support !== "create")
+  if (!["striped", "error", "zero"].includes(name))
     throw new DiskError(
       "UNSUPPORTED",
       `Cannot create a volume of type ${type}: this version creates linear, striped, error and zero`,

@@ -1,18 +1,23 @@
 /** How each type of segment is opened. Types that are not here are only shown (`types.ts`). */
 import { DiskError } from "../../errors.js";
 import type { Segment } from "../metadata.js";
+import { RAID_TYPES } from "../raid/levels.js";
 import { openStriped } from "./striped.js";
 import type { OpenContext, OpenTarget, Target } from "./target.js";
 import { segmentType } from "./types.js";
 import { openError, openZero } from "./virtual.js";
 
 /** A type with much code behind it is loaded when it is met: `(c, s) => import("./x.js").then(({ openX }) => openX(c, s))`. */
+const raid: OpenTarget = (context, segment) => import("./raid.js").then(({ openRaid }) => openRaid(context, segment));
+
 const TARGETS: ReadonlyMap<string, OpenTarget> = new Map<string, OpenTarget>([
   ["striped", openStriped],
   ["raid0", openStriped],
   ["raid0_meta", openStriped],
   ["error", openError],
   ["zero", openZero],
+  ["mirror", (context, segment) => import("./mirror.js").then(({ openMirror }) => openMirror(context, segment))],
+  ...RAID_TYPES.map((type) => [type, raid] as const),
 ]);
 
 export async function openTarget(context: OpenContext, segment: Segment): Promise<Target> {

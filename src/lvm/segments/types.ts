@@ -25,7 +25,7 @@ const raid = (name: string): SegmentType => ({
   name,
   areas: { key: "raids", form: "metadata and image", count: "device_count" },
   layout: `raid,${name}`,
-  support: "show",
+  support: "create",
   attribute: "r",
   target: "r",
 });
@@ -56,7 +56,7 @@ const TYPES: readonly SegmentType[] = [
     name: "mirror",
     areas: { key: "mirrors", form: "name and extent", count: "mirror_count" },
     layout: "mirror",
-    support: "show",
+    support: "create",
     attribute: "m",
     target: "m",
   },

@@ -7,6 +7,7 @@ import type { VolumeGroup } from "../../lvm/metadata.js";
 import { devicesOf, type FoundGroup } from "../../lvm/scan.js";
 import type { GroupChange } from "./change.js";
 import { wipeSignatures } from "./pvs.js";
+import { blankLegs, hasLegVolumes } from "./raid-legs.js";
 
 /** LVM2 zeroes as much of a new volume. */
 const ZEROED = 4096;
@@ -21,17 +22,23 @@ export interface WipeOptions {
 /** The bytes are wiped before the group is written: nobody ever sees the new volume with old contents. */
 export function withWiping(plan: CreateVolumePlan, { zero, wipe }: WipeOptions): GroupChange {
   const { volume, group } = plan;
-  const hasBytes = volume.segments.some(({ type }) => type === "striped");
-  if (!hasBytes || (!zero && !wipe)) return plan;
+  const hasLegs = hasLegVolumes(volume);
+  const hasBytes = hasLegs || volume.segments.some(({ type }) => type === "striped");
+  if (!hasBytes || (!zero && !wipe && !hasLegs)) return plan;
   return {
     ...plan,
     async prepare(members) {
       const writable = { ...group, logicalVolumes: group.logicalVolumes.map((other) => withWrite(other, volume.name)) };
-      const device = await openVolume(writable, volume.name, devicesOf(members), { writable: true });
-      if (zero) await device.zero(0, Math.min(ZEROED, device.size));
-      if (wipe && (await identifyFilesystem(device))) await wipeSignatures(device);
-      await device.flush();
-      await device.close();
+      const devices = devicesOf(members);
+      if (hasLegs) await blankLegs(writable, volume, devices);
+      const device = await openVolume(writable, volume.name, devices, { writable: true });
+      try {
+        if (zero) await device.zero(0, Math.min(ZEROED, device.size));
+        if (wipe && (await identifyFilesystem(device))) await wipeSignatures(device);
+        await device.flush();
+      } finally {
+        await device.close();
+      }
     },
   };
 }

@@ -1,8 +1,10 @@
 /** `xvd lvcreate`: a new volume in a group. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { DiskError } from "../../../errors.js";
 import type { AllocationPolicy } from "../../../lvm/metadata.js";
 import { parseTag } from "../../../lvm/names.js";
+import { raidLevel } from "../../../lvm/raid/levels.js";
+import type { LvmContext } from "../../../stack/lvm/change.js";
 import {
   addChanging,
   type CommonFlags,
@@ -12,6 +14,7 @@ import {
   parseCount,
   parseGroupName,
   parseKibibytes,
+  parseMebibytes,
   parseVolumeName,
   parseYesNo,
   printChange,
@@ -21,7 +24,7 @@ import { addPolicy } from "./policy.js";
 import { parsePvArguments } from "./pv-arguments.js";
 import { addSizes, givenSize, type SizeFlags } from "./sizes.js";
 
-interface Flags extends CommonFlags, SizeFlags {
+export interface LvcreateFlags extends CommonFlags, SizeFlags {
   readonly name?: string;
   readonly stripes?: number;
   readonly stripesize?: number;
@@ -35,6 +38,9 @@ interface Flags extends CommonFlags, SizeFlags {
   readonly setautoactivation?: boolean;
   readonly setactivationskip?: boolean;
   readonly mirrors?: number;
+  readonly regionsize?: number;
+  readonly nosync?: boolean;
+  readonly mirrorlog?: "core" | "disk";
   readonly snapshot?: boolean;
   readonly thin?: boolean;
   readonly thinpool?: string;
@@ -55,7 +61,10 @@ export default function define(command: Command): void {
     .option("-n, --name <name>", "of the volume (default: lvol0, lvol1 …)")
     .option("-i, --stripes <n>", "stripes side by side", parseCount)
     .option("-I, --stripesize <size>", "of each stripe (default: 64k)", parseKibibytes)
-    .option("--type <type>", "linear, striped, error or zero")
+    .option(
+      "--type <type>",
+      "linear, striped, raid1, raid10, raid4, raid5, raid6 and their layouts, mirror, error or zero",
+    )
     .option("-C, --contiguous <y|n>", "in one piece", parseYesNo)
     .option("--addtag <tag>", "add a tag", collect)
     .option("-p, --permission <rw|r>", "writable or read-only", parsePermission)
@@ -64,19 +73,24 @@ export default function define(command: Command): void {
     .option("-a, --activate <y|n|ay>", "accepted: volumes are served when they are opened")
     .option("--setautoactivation <y|n>", "whether a kernel activates it by itself", parseYesNo)
     .option("-k, --setactivationskip <y|n>", "whether a kernel leaves it out", parseYesNo)
-    .option("-m, --mirrors <n>", "not in this version", parseCount)
+    .option("-m, --mirrors <n>", "copies beside the first: raid1, raid10, mirror", parseCount)
+    .option("-R, --regionsize <size>", "what is made alike at once after a cut (default: 2M)", parseMebibytes)
+    .option("--nosync", "do not make the legs alike: what was never written may differ")
+    .addOption(new Option("--mirrorlog <where>", "of a mirror: on a volume, or nowhere").choices(["disk", "core"]))
     .option("-s, --snapshot", "not in this version")
     .option("-T, --thin", "not in this version")
     .option("--thinpool <pool>", "not in this version")
     .option("-V, --virtualsize <size>", "not in this version")
     .addHelpText(
       "after",
-      "\nExamples:\n  xvd lvcreate -L 10G -n root vg0\n  xvd lvcreate -i 2 -I 64k -l 100%FREE -n data vg0 p0.dsk p1.dsk:100-",
+      "\nExamples:\n  xvd lvcreate -L 10G -n root vg0\n  xvd lvcreate -i 2 -I 64k -l 100%FREE -n data vg0 p0.dsk p1.dsk:100-\n  xvd lvcreate --type raid1 -m 1 -L 10G -n safe vg0",
     )
-    .action((name: string, disks: string[], flags: Flags) => run(name, disks, flags));
+    .action((name: string, disks: string[], flags: LvcreateFlags) => run(name, disks, flags));
 }
 
-async function run(target: string, disks: string[], flags: Flags): Promise<void> {
+async function run(target: string, disks: string[], flags: LvcreateFlags): Promise<void> {
+  const raid = raidTypeOf(flags);
+  if (raid !== null) return (await import("./lvcreate-raid.js")).createRaid(target, disks, flags, raid);
   refuseTypes(flags);
   const size = givenSize(flags);
   if (!size) throw usage("Please specify either size (-L) or extents (-l)");
@@ -89,28 +103,42 @@ async function run(target: string, disks: string[], flags: Flags): Promise<void>
   const result = await changeGroup(context, group, changeOptions(context, flags), (found) => {
     const within = parsePvArguments(found, disks);
     const plan = planCreateVolume(found.group, {
+      ...createRequest(context, flags),
       id: newId(context.random),
       size,
-      time: context.now,
-      host: context.host,
       ...(volume === undefined ? {} : { name: volume }),
       ...(flags.type === undefined ? {} : { type: flags.type }),
-      ...(flags.stripes === undefined ? {} : { stripes: flags.stripes }),
-      ...(flags.stripesize === undefined ? {} : { stripeSize: flags.stripesize }),
-      ...(flags.contiguous ? { allocation: "contiguous" } : flags.alloc ? { allocation: flags.alloc } : {}),
       ...(within ? { within } : {}),
-      tags: (flags.addtag ?? []).map(parseTag),
-      readOnly: flags.permission === "r",
-      ...(flags.setautoactivation === undefined ? {} : { autoactivation: flags.setautoactivation }),
-      skipActivation: flags.setactivationskip ?? false,
     });
     return withWiping(plan, { zero: flags.zero ?? true, wipe: flags.wipesignatures ?? flags.zero ?? true });
   });
   printChange(flags, result);
 }
 
+/** What all kinds of volumes are asked for with. */
+export function createRequest({ now, host }: LvmContext, flags: LvcreateFlags) {
+  return {
+    time: now,
+    host,
+    ...(flags.stripes === undefined ? {} : { stripes: flags.stripes }),
+    ...(flags.stripesize === undefined ? {} : { stripeSize: flags.stripesize }),
+    ...(flags.contiguous ? { allocation: "contiguous" as const } : flags.alloc ? { allocation: flags.alloc } : {}),
+    tags: (flags.addtag ?? []).map(parseTag),
+    readOnly: flags.permission === "r",
+    ...(flags.setautoactivation === undefined ? {} : { autoactivation: flags.setautoactivation }),
+    skipActivation: flags.setactivationskip ?? false,
+  };
+}
+
+/** Null for volumes without legs. Copies alone mean raid1, copies of stripes raid10. */
+function raidTypeOf({ type, mirrors = 0, stripes = 1 }: LvcreateFlags): string | null {
+  if (type !== undefined) return type === "mirror" || raidLevel(type) ? type : null;
+  if (mirrors === 0) return null;
+  return stripes > 1 ? "raid10" : "raid1";
+}
+
 /** `-n vg/lv` and `-n lv` with the group as the argument. */
-function namesOf(target: string, { name }: Flags): { group: string; volume?: string } {
+export function namesOf(target: string, { name }: Pick<LvcreateFlags, "name">): { group: string; volume?: string } {
   const group = parseGroupName(target);
   if (name === undefined) return { group };
   if (!name.includes("/")) return { group, volume: name };
@@ -120,19 +148,13 @@ function namesOf(target: string, { name }: Flags): { group: string; volume?: str
 }
 
 /** Types that LVM2 has and this version only shows. */
-function refuseTypes({ mirrors, snapshot, thin, thinpool, virtualsize, type }: Flags): void {
+function refuseTypes({ mirrors, thin, thinpool, virtualsize, type }: LvcreateFlags): void {
   const wanted =
-    mirrors !== undefined && mirrors > 0
-      ? (type ?? "raid1")
-      : snapshot
-        ? "snapshot"
-        : thin || thinpool !== undefined
-          ? (type ?? "thin")
-          : null;
+    mirrors !== undefined && mirrors > 0 ? (type ?? "raid1") : thin || thinpool !== undefined ? (type ?? "thin") : null;
   if (wanted !== null || (virtualsize !== undefined && type === undefined))
     throw new DiskError(
       "UNSUPPORTED",
-      `Cannot create a volume of type ${wanted ?? "thin"}: this version creates linear, striped, error and zero`,
+      `Cannot create a volume of type ${wanted ?? "thin"}: this version creates linear, striped, error, zero and volumes of legs`,
       { details: { segmentType: wanted ?? "thin" } },
     );
 }
