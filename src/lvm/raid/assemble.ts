@@ -26,6 +26,8 @@ export interface Assembled {
   readonly stale: Regions;
   /** What each leg that is behind lacks. */
   readonly behind: ReadonlyMap<number, Regions>;
+  /** Whether all current legs say the same. After a cut some may not know the newest state yet, and could be asked alone later. */
+  readonly agreed: boolean;
   readonly events: bigint;
   readonly eventsCleared: bigint;
 }
@@ -60,6 +62,7 @@ export function assembleLegs(
     dirty,
     stale,
     behind,
+    agreed: legs.every((state, leg) => state !== "in sync" || agrees(found[leg]!, best, dirty)),
     events: best.superblock.events,
     eventsCleared: best.bitmap?.header.eventsCleared ?? 0n,
   };
@@ -72,9 +75,19 @@ function fresh(count: number, found: readonly (ReadMetadata | null)[], options: 
     dirty: options.notSynced ? new Regions(count) : Regions.all(count),
     stale: options.notSynced ? new Regions(count) : Regions.all(count),
     behind: new Map(),
+    agreed: true,
     events: 0n,
     eventsCleared: 0n,
   };
+}
+
+function agrees(each: ReadMetadata, { superblock: best }: LegMetadata, dirty: Regions): boolean {
+  if (typeof each === "string") return false;
+  const { events, failedDevices, resyncOffset } = each.superblock;
+  if (events !== best.events || failedDevices !== best.failedDevices || resyncOffset !== best.resyncOffset)
+    return false;
+  const bits = Regions.from(dirty.count, each.bitmap?.bits ?? new Uint8Array(0)).bits;
+  return each.bitmap !== null && Buffer.compare(bits, dirty.bits) === 0;
 }
 
 function checkFacts(facts: SetFacts, { superblock }: LegMetadata, label: string): void {

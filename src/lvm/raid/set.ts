@@ -26,7 +26,7 @@ export interface SetOptions {
   readonly size: number;
   readonly writable: boolean;
   readonly legs: readonly Leg[];
-  readonly assembled: Pick<Assembled, "legs" | "dirty" | "stale" | "behind">;
+  readonly assembled: Pick<Assembled, "legs" | "dirty" | "stale" | "behind" | "agreed">;
   readonly record: SyncRecord;
   /** Bytes. */
   readonly regionSize: number;
@@ -113,6 +113,7 @@ export class RaidSet {
    * ends at the latest when the volume is closed.
    */
   async recover(atOnce: number): Promise<void> {
+    if (!this.#options.assembled.agreed) await this.#members.begin(); // closing writes all of them
     if (this.#recovery.left === 0) return;
     await this.#recovery.skipEmpty();
     const small = this.unequal <= atOnce;

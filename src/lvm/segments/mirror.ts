@@ -46,6 +46,7 @@ export async function openMirror(context: OpenContext, segment: Segment): Promis
       dirty,
       stale: Regions.from(count, dirty.bits),
       behind: new Map(),
+      agreed: true,
     },
     record: log ? new MirrorLogRecord(log) : NO_RECORD,
     regionSize,

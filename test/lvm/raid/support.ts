@@ -91,13 +91,6 @@ export function flakyDisk(bytes: Uint8Array, label: string): FlakyDisk {
   return disk;
 }
 
-export const TYPES = [
-  "raid1 raid10 raid4 raid5 raid5_n raid5_la raid5_ls raid5_ra raid5_rs",
-  "raid6 raid6_zr raid6_nr raid6_nc raid6_n_6 raid6_la_6 raid6_ls_6 raid6_ra_6 raid6_rs_6",
-]
-  .join(" ")
-  .split(" ");
-
 /** Legs of a type that its tests use, and how many of them may be lost at once. */
 export function shapeOf(type: string): { legs: number; spare: number; request: Partial<CreateRaidRequest> } {
   if (type === "raid1" || type === "mirror") return { legs: 3, spare: 2, request: { mirrors: 2 } };

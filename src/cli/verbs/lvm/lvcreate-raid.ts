@@ -3,7 +3,7 @@ import { planCreateRaid } from "../../../lvm/changes/create-raid.js";
 import { newId } from "../../../lvm/id.js";
 import { changeGroup } from "../../../stack/lvm/change.js";
 import { withWiping } from "../../../stack/lvm/volumes.js";
-import { createRequest, type LvcreateFlags, namesOf } from "./lvcreate.js";
+import { createRequest, type LvcreateFlags, namesOf } from "./lvcreate-request.js";
 import { changeOptions, lvmContext, printChange, usage } from "./options.js";
 import { parsePvArguments } from "./pv-arguments.js";
 import { givenSize } from "./sizes.js";

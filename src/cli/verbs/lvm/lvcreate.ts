@@ -1,51 +1,23 @@
 /** `xvd lvcreate`: a new volume in a group. */
 import { type Command, Option } from "commander";
 import { DiskError } from "../../../errors.js";
-import type { AllocationPolicy } from "../../../lvm/metadata.js";
-import { parseTag } from "../../../lvm/names.js";
 import { raidLevel } from "../../../lvm/raid/levels.js";
-import type { LvmContext } from "../../../stack/lvm/change.js";
+import { createRequest, type LvcreateFlags, namesOf } from "./lvcreate-request.js";
 import {
   addChanging,
-  type CommonFlags,
   changeOptions,
   collect,
   lvmContext,
   parseCount,
-  parseGroupName,
   parseKibibytes,
   parseMebibytes,
-  parseVolumeName,
   parseYesNo,
   printChange,
   usage,
 } from "./options.js";
 import { addPolicy } from "./policy.js";
 import { parsePvArguments } from "./pv-arguments.js";
-import { addSizes, givenSize, type SizeFlags } from "./sizes.js";
-
-export interface LvcreateFlags extends CommonFlags, SizeFlags {
-  readonly name?: string;
-  readonly stripes?: number;
-  readonly stripesize?: number;
-  readonly type?: string;
-  readonly alloc?: AllocationPolicy;
-  readonly contiguous?: boolean;
-  readonly addtag?: string[];
-  readonly permission?: "r" | "rw";
-  readonly zero?: boolean;
-  readonly wipesignatures?: boolean;
-  readonly setautoactivation?: boolean;
-  readonly setactivationskip?: boolean;
-  readonly mirrors?: number;
-  readonly regionsize?: number;
-  readonly nosync?: boolean;
-  readonly mirrorlog?: "core" | "disk";
-  readonly snapshot?: boolean;
-  readonly thin?: boolean;
-  readonly thinpool?: string;
-  readonly virtualsize?: string;
-}
+import { addSizes, givenSize } from "./sizes.js";
 
 export default function define(command: Command): void {
   addSizes(
@@ -115,36 +87,11 @@ async function run(target: string, disks: string[], flags: LvcreateFlags): Promi
   printChange(flags, result);
 }
 
-/** What all kinds of volumes are asked for with. */
-export function createRequest({ now, host }: LvmContext, flags: LvcreateFlags) {
-  return {
-    time: now,
-    host,
-    ...(flags.stripes === undefined ? {} : { stripes: flags.stripes }),
-    ...(flags.stripesize === undefined ? {} : { stripeSize: flags.stripesize }),
-    ...(flags.contiguous ? { allocation: "contiguous" as const } : flags.alloc ? { allocation: flags.alloc } : {}),
-    tags: (flags.addtag ?? []).map(parseTag),
-    readOnly: flags.permission === "r",
-    ...(flags.setautoactivation === undefined ? {} : { autoactivation: flags.setautoactivation }),
-    skipActivation: flags.setactivationskip ?? false,
-  };
-}
-
 /** Null for volumes without legs. Copies alone mean raid1, copies of stripes raid10. */
 function raidTypeOf({ type, mirrors = 0, stripes = 1 }: LvcreateFlags): string | null {
   if (type !== undefined) return type === "mirror" || raidLevel(type) ? type : null;
   if (mirrors === 0) return null;
   return stripes > 1 ? "raid10" : "raid1";
-}
-
-/** `-n vg/lv` and `-n lv` with the group as the argument. */
-export function namesOf(target: string, { name }: Pick<LvcreateFlags, "name">): { group: string; volume?: string } {
-  const group = parseGroupName(target);
-  if (name === undefined) return { group };
-  if (!name.includes("/")) return { group, volume: name };
-  const full = parseVolumeName(name);
-  if (full.group !== group) throw usage(`Inconsistent volume group names given: "${full.group}" and "${group}"`);
-  return full;
 }
 
 /** Types that LVM2 has and this version only shows. */
