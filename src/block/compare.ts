@@ -21,7 +21,8 @@ export interface Comparison {
   readonly firstDifference: number | null;
 }
 
-const PIECE = 1 << 20;
+/** Bytes of a piece that must be read, at most. */
+export const PIECE = 1 << 20;
 const WIDTH = 4;
 
 export async function compareDevices(
@@ -38,7 +39,7 @@ export async function compareDevices(
 
   await inFlight(
     WIDTH,
-    pieces(left, right, shared, () => first),
+    pairedPieces(left, right, shared, { difference: () => first }),
     async (piece, lane) => {
       const at = await differenceIn(left, right, piece, buffers[lane]!);
       if (at !== null) first = Math.min(first, at); // pieces before this one are in flight or done
@@ -53,7 +54,8 @@ export async function compareDevices(
   return { same, firstDifference: same ? null : first };
 }
 
-interface Piece {
+/** A piece of two devices at the same place. */
+export interface PairedPiece {
   readonly offset: number;
   readonly length: number;
   readonly leftZero: boolean;
@@ -61,21 +63,24 @@ interface Piece {
 }
 
 /** What both maps say, cut where either changes. Ends once a difference is known: later pieces cannot be the first one. */
-async function* pieces(
+export async function* pairedPieces(
   left: BlockDevice,
   right: BlockDevice,
-  size: number,
-  difference: () => number,
-): AsyncGenerator<Piece> {
-  const maps = [zeroRuns(left, 0, size), zeroRuns(right, 0, size)] as const;
+  end: number,
+  {
+    from = 0,
+    difference = () => Number.POSITIVE_INFINITY,
+  }: { readonly from?: number; readonly difference?: () => number } = {},
+): AsyncGenerator<PairedPiece> {
+  const maps = [zeroRuns(left, from, end - from), zeroRuns(right, from, end - from)] as const;
   const runs: [ZeroRun | undefined, ZeroRun | undefined] = [undefined, undefined];
   try {
-    for (let at = 0; at < size && difference() === Number.POSITIVE_INFINITY; ) {
+    for (let at = from; at < end && difference() === Number.POSITIVE_INFINITY; ) {
       for (const side of [0, 1] as const)
         if (endOf(runs[side]) <= at) runs[side] = (await maps[side].next()).value as ZeroRun;
-      const end = Math.min(endOf(runs[0]), endOf(runs[1]));
+      const next = Math.min(endOf(runs[0]), endOf(runs[1]));
       const [leftZero, rightZero] = [runs[0]!.zero, runs[1]!.zero];
-      const length = leftZero && rightZero ? end - at : Math.min(end - at, PIECE);
+      const length = leftZero && rightZero ? next - at : Math.min(next - at, PIECE);
       yield { offset: at, length, leftZero, rightZero };
       at += length;
     }
@@ -91,7 +96,7 @@ function endOf(run: ZeroRun | undefined): number {
 async function differenceIn(
   left: BlockDevice,
   right: BlockDevice,
-  { offset, length, leftZero, rightZero }: Piece,
+  { offset, length, leftZero, rightZero }: PairedPiece,
   [leftBuffer, rightBuffer]: readonly [Uint8Array, Uint8Array],
 ): Promise<number | null> {
   if (leftZero && rightZero) return null;
@@ -103,7 +108,13 @@ async function differenceIn(
   return at < 0 ? null : offset + at;
 }
 
-async function sameStorage(left: BlockDevice, right: BlockDevice, offset: number, length: number): Promise<boolean> {
+/** Whether the bytes of both lie at one place of one file. */
+export async function sameStorage(
+  left: BlockDevice,
+  right: BlockDevice,
+  offset: number,
+  length: number,
+): Promise<boolean> {
   const [one, other] = await Promise.all([asFileRange(left, offset, length), asFileRange(right, offset, length)]);
   if (!one || !other || one.file.identity !== other.file.identity) return false;
   return one.offset === other.offset && one.length >= length && other.length >= length;

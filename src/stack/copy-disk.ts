@@ -3,27 +3,30 @@
  * A new file appears under its name only when all of it is there; with `force` it takes an old one's place in that moment.
  */
 
+import { dirname, isAbsolute, relative } from "node:path";
 import { compareDevices } from "../block/compare.js";
 import { copyDevice } from "../block/copy.js";
 import type { BlockDevice } from "../block/device.js";
-import { type FileDevice, fileDevice } from "../block/file.js";
+import type { FileDevice } from "../block/file.js";
 import { DiskError } from "../errors.js";
 import type { Random } from "../filesystems/filesystem.js";
-import { chooseFormat } from "../formats/registry.js";
 import { leadsTo, mayBeDisk, pathKind } from "../os/paths.js";
-import { createStaged } from "../os/staged.js";
 import { refuseCutMove } from "./cut-move.js";
 import { type OpenDisk, type OpenDiskOptions, openDiskStack } from "./disk.js";
 import { parseDiskName } from "./disk-name.js";
+import { type FillOptions, fillImage } from "./fill-image.js";
 import { type IdChange, renewIds } from "./new-ids.js";
+import { diskSize, makeImage, type NewImage, type NewImageRequest } from "./new-image.js";
 
-export type CopyMode = "auto" | "full" | "reflink";
+export type CopyMode = "auto" | "full" | "reflink" | "linked";
 
-export interface CopyDiskOptions extends Pick<OpenDiskOptions, "paths" | "domainName"> {
-  /** `auto`: share blocks where the file system can, else copy; `reflink`: share or fail. */
+export interface CopyDiskOptions
+  extends Pick<OpenDiskOptions, "paths" | "domainName">,
+    Pick<NewImageRequest, "format" | "options" | "preallocation" | "backing" | "allowBacking" | "forceShare"> {
+  /** `auto`: share blocks where the file system can, else copy; `reflink`: share or fail; `linked`: an overlay on the source. */
   readonly mode: CopyMode;
-  /** Format of a new file; default by its name. */
-  readonly format?: string;
+  /** Packed, by formats that can. */
+  readonly compress?: boolean;
   /** Replace a file, write into a disk. */
   readonly force?: boolean;
   /** Compare after the copy. */
@@ -41,8 +44,12 @@ export interface CopyDiskOptions extends Pick<OpenDiskOptions, "paths" | "domain
 
 export interface CopiedDisk {
   readonly target: string;
-  readonly mode: "full" | "reflink";
+  readonly mode: Exclude<CopyMode, "auto">;
+  /** Of the target. */
+  readonly format: string;
   readonly size: number;
+  /** Bytes that the new file takes; null when it is a disk that was there before. */
+  readonly stored: number | null;
   /** Bytes of data that were copied; 0 for a reflink. */
   readonly copied: number;
   readonly ids: readonly IdChange[];
@@ -56,51 +63,65 @@ export async function copyDisk(source: OpenDisk, target: string, options: CopyDi
 }
 
 async function copyToFile(source: OpenDisk, path: string, options: CopyDiskOptions): Promise<CopiedDisk> {
-  chooseFormat(path, options.format);
   refuseExisting(path, source, options);
-  const staged = await createStaged(path, { force: options.force ?? false, durable: options.durable ?? true });
-  const copy = fileDevice(staged.file, { own: false });
-  try {
-    const reflinked = await reflinkInto(source, copy, options); // also in a dry run: nothing else tells whether it can be done
-    if (options.dryRun) {
-      await staged.abort();
-      return { target: path, mode: reflinked ? "reflink" : "full", size: source.device.size, copied: 0, ids: [] };
-    }
-    const { copied } = reflinked ? { copied: 0 } : await fillNewFile(source.device, copy, options);
-    if (options.verify && reflinked) await verify(source.device, copy, options.signal);
-    const ids = options.newIds ? await renewIds(copy, options.newIds) : [];
-    options.signal?.throwIfAborted();
-    const result: CopiedDisk = {
-      target: path,
-      mode: reflinked ? "reflink" : "full",
-      size: source.device.size,
-      copied,
-      ids,
-    };
-    await copy.close();
-    await staged.commit();
-    return result;
-  } catch (error) {
-    await staged.abort();
-    throw error;
-  }
+  const linked = options.mode === "linked" ? { backing: await linkTo(source, path) } : {};
+  const request = { ...options, ...linked, readBacking: options.mode !== "linked" };
+  const { result, stored } = await makeImage(path, request, (image) => fill(source, image, options));
+  return { target: path, size: source.device.size, stored, ...result };
 }
 
-async function fillNewFile(
-  source: BlockDevice,
-  copy: FileDevice,
-  options: CopyDiskOptions,
-): Promise<{ copied: number }> {
-  await copy.resize(source.size);
-  const { verify = false, durable = true, detectZeros = false, signal, onProgress } = options;
-  return copyDevice(source, copy, {
-    targetIsZero: true,
+type Filled = Pick<CopiedDisk, "mode" | "format" | "copied" | "ids">;
+
+async function fill(source: OpenDisk, image: NewImage, options: CopyDiskOptions): Promise<Filled> {
+  const { dryRun = false, newIds, verify: verified = false, signal } = options;
+  const format = image.format.name;
+  if (options.mode === "linked") {
+    await image.format.create(image.file, diskSize(source.device.size), image.options);
+    return { mode: "linked", format, copied: 0, ids: newIds && !dryRun ? await renewIn(image, newIds) : [] };
+  }
+  // Also in a dry run: nothing else tells whether it can be done.
+  const reflinked = image.format.name === "raw" && (await reflinkInto(source, image.file, options));
+  refuseReflink(source, reflinked, options);
+  const mode = reflinked ? "reflink" : "full";
+  if (dryRun) return { mode, format, copied: 0, ids: [] };
+  const copied = reflinked ? 0 : await fillImage(source.device, image, fillOptions(options));
+  if (verified && reflinked) await verify(source.device, image.file, signal);
+  return { mode, format, copied, ids: newIds ? await renewIn(image, newIds) : [] };
+}
+
+function fillOptions(options: CopyDiskOptions): FillOptions {
+  const { verify = false, durable = true, detectZeros = false, compress = false, signal, onProgress } = options;
+  return {
     verify,
+    compress,
     writeBehind: durable,
     detectZeros: detectZeros ? "always" : "auto",
     ...(signal ? { signal } : {}),
     ...(onProgress ? { onProgress } : {}),
-  });
+  };
+}
+
+async function renewIn(image: NewImage, random: Random): Promise<readonly IdChange[]> {
+  const device = await image.open();
+  try {
+    const ids = await renewIds(device, random);
+    await device.flush();
+    return ids;
+  } finally {
+    await device.close();
+  }
+}
+
+/** What an overlay at `path` writes down about the source: a path from its own folder. */
+async function linkTo(source: OpenDisk, path: string): Promise<{ name: string; format: string }> {
+  const { file, device, whole, format } = source;
+  if (!file || device !== whole)
+    throw new DiskError(
+      "UNSUPPORTED",
+      `Cannot clone ${device.label} in mode linked: it is no whole image file, allowed auto and full`,
+    );
+  const name = isAbsolute(file.path) ? file.path : relative(dirname(path), file.path);
+  return { name, format };
 }
 
 /** Staging refuses an existing file too, but a disk must not replace the file it is read from. */
@@ -117,18 +138,19 @@ function refuseExisting(path: string, source: OpenDisk, { force = false }: CopyD
 }
 
 async function reflinkInto(source: OpenDisk, copy: FileDevice, options: CopyDiskOptions): Promise<boolean> {
-  if (mayReflink(source, options) && (await source.file!.file.reflinkTo(copy.file))) return true;
-  if (options.mode === "reflink") {
-    const why =
-      source.file && source.device === source.whole
-        ? "the file system cannot share blocks between these files"
-        : "only whole raw files can be shared";
-    throw new DiskError(
-      "UNSUPPORTED",
-      `Cannot clone ${source.device.label} by reflink: ${why}, allowed with --mode full`,
-    );
-  }
-  return false;
+  return mayReflink(source, options) && source.file!.file.reflinkTo(copy.file);
+}
+
+function refuseReflink(source: OpenDisk, reflinked: boolean, { mode }: CopyDiskOptions): void {
+  if (mode !== "reflink" || reflinked) return;
+  const why =
+    source.file && source.device === source.whole
+      ? "the file system cannot share blocks between these files"
+      : "only whole raw files can be shared";
+  throw new DiskError(
+    "UNSUPPORTED",
+    `Cannot clone ${source.device.label} by reflink: ${why}, allowed with --mode full`,
+  );
 }
 
 function mayReflink(source: OpenDisk, { mode }: CopyDiskOptions): boolean {
@@ -142,11 +164,12 @@ function mayReflink(source: OpenDisk, { mode }: CopyDiskOptions): boolean {
 }
 
 async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskOptions): Promise<CopiedDisk> {
-  if (options.mode === "reflink")
+  if (options.mode === "reflink" || options.mode === "linked")
     throw new DiskError(
       "UNSUPPORTED",
-      `Cannot clone to ${JSON.stringify(target)} by reflink: only new files can share blocks`,
+      `Cannot clone to ${JSON.stringify(target)} in mode ${options.mode}: only new files can share blocks`,
     );
+  refuseForExisting(target, options);
   refuseSameFile(source, target);
   const { format, paths, domainName, verify = false, signal, onProgress } = options;
   const opened = await openDiskStack(target, {
@@ -166,7 +189,16 @@ async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskO
       throw new DiskError("DENIED", `Cannot overwrite ${device.label}: it exists already, allowed with --force`, {
         details: { exists: true },
       });
-    if (options.dryRun) return { target, mode: "full", size: source.device.size, copied: 0, ids: [] };
+    if (options.dryRun)
+      return {
+        target,
+        mode: "full",
+        format: opened.format,
+        size: source.device.size,
+        stored: null,
+        copied: 0,
+        ids: [],
+      };
     const { copied } = await copyDevice(source.device, device, {
       verify,
       ...(signal ? { signal } : {}),
@@ -176,10 +208,19 @@ async function copyIntoDisk(source: OpenDisk, target: string, options: CopyDiskO
     });
     await device.flush();
     const ids = options.newIds ? await renewIds(device, options.newIds) : [];
-    return { target, mode: "full", size: source.device.size, copied, ids };
+    return { target, mode: "full", format: opened.format, size: source.device.size, stored: null, copied, ids };
   } finally {
     await opened.device.close();
   }
+}
+
+/** What only a new image can have. */
+function refuseForExisting(target: string, { compress, backing, options, preallocation }: CopyDiskOptions): void {
+  const asked = compress ? "-c" : backing ? "-b" : options?.size || preallocation !== undefined ? "-o" : undefined;
+  if (asked === undefined) return;
+  throw new DiskError("UNSUPPORTED", `Cannot copy to ${JSON.stringify(target)} with ${asked}: it exists already`, {
+    details: { usage: true },
+  });
 }
 
 /** The lock would refuse it too, but name this very process as the one in the way. */

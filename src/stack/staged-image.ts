@@ -9,9 +9,11 @@ import { DiskError } from "../errors.js";
 import { createStaged, type StagedFile, type StagedOptions } from "../os/staged.js";
 
 export interface StagedImage {
-  /** The image's own file, empty at first. Open until commit or abort. */
-  readonly file: FileDevice;
+  /** The image's own file, empty at first, as a device; closing it leaves the file open until commit or abort. */
+  openFile(): FileDevice;
   createExtent(name: string): Promise<HostFile>;
+  /** One that was created, again. */
+  openExtent(name: string): HostFile | undefined;
   /** Bytes that all files take now. */
   allocatedSize(): number;
   commit(): Promise<void>;
@@ -21,26 +23,31 @@ export interface StagedImage {
 
 export async function stageImage(path: string, options: StagedOptions = {}): Promise<StagedImage> {
   const image = await createStaged(path, options);
-  const extents: StagedFile[] = [];
+  const extents = new Map<string, StagedFile>();
+  const all = () => [...extents.values(), image];
   return {
-    file: fileDevice(image.file, { own: false }),
+    openFile: () => fileDevice(image.file, { own: false }),
     async createExtent(name) {
-      if (name !== basename(name) || name === "" || name === basename(path))
+      const isPlain = name !== "" && name !== "." && name !== ".." && name === basename(name);
+      if (!isPlain || name === basename(path) || extents.has(name))
         throw new DiskError(
           "UNSUPPORTED",
           `Cannot create a file ${JSON.stringify(name)} beside "${path}": it is no name of its own`,
         );
       const extent = await createStaged(join(dirname(path), name), options);
-      extents.push(extent);
+      extents.set(name, extent);
       return fileDevice(extent.file, { own: false });
     },
-    allocatedSize: () => [image, ...extents].reduce((sum, { file }) => sum + file.allocatedSize(), 0),
+    openExtent(name) {
+      const extent = extents.get(name);
+      return extent && fileDevice(extent.file, { own: false });
+    },
+    allocatedSize: () => all().reduce((sum, { file }) => sum + file.allocatedSize(), 0),
     async commit() {
-      for (const extent of extents) await extent.commit();
-      await image.commit();
+      for (const staged of all()) await staged.commit();
     },
     async abort() {
-      for (const staged of [image, ...extents]) await staged.abort();
+      for (const staged of all()) await staged.abort();
     },
   };
 }

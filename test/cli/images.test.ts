@@ -60,7 +60,7 @@ describe("create and info", () => {
       ],
       [2, /option "x" is not known/, ["create", "z.dsk", "1M", "-o", "x=1"]],
       [2, /format "bmp"/, ["create", "z.dsk", "1M", "-f", "bmp"]],
-      [2, /missing required argument 'size'/, ["create", "z.dsk"]],
+      [2, /no size is given/, ["create", "z.dsk"]],
       [1, /its name says qcow2/, ["create", "z.qcow2", "1M"]],
       [1, /no such file or directory/, ["create", "no/z.dsk", "1M"]],
       [1, /larger than the file system or the limit on file sizes allows/, ["create", "z.dsk", "8000T"]],

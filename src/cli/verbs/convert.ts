@@ -1,17 +1,15 @@
 /** `xvd convert`: any disk into a new file, or into a disk that exists. Holes stay holes. */
 import type { Command } from "commander";
 import { formatSize } from "../../bytes/size.js";
-import { DiskError } from "../../errors.js";
 import { addDiskOptions, type DiskFlags, diskContext, withDisk } from "../disk.js";
 import { interruptible } from "../interrupt.js";
+import { addNewImageOptions, imageRequest, type NewImageFlags } from "../new-image.js";
 import { printJson, printLines } from "../print.js";
 import { withProgress } from "../progress.js";
 
-interface Flags extends DiskFlags {
+interface Flags extends DiskFlags, NewImageFlags {
   outputFormat?: string;
   compress?: boolean;
-  option?: string;
-  backing?: string;
   force?: boolean;
   verify?: boolean;
   sync: boolean;
@@ -20,15 +18,12 @@ interface Flags extends DiskFlags {
 }
 
 export default function convert(command: Command): void {
-  addDiskOptions(
-    command
-      .argument("<source>", "the disk to copy")
-      .argument("<target>", "a new file, or with --force a disk that exists"),
-  )
+  const described = command
+    .argument("<source>", "the disk to copy")
+    .argument("<target>", "a new file, or with --force a disk that exists");
+  addNewImageOptions(addDiskOptions(described))
     .option("-O, --output-format <format>", "format of the target; default by its extension")
     .option("-c, --compress", "compress (formats that can)")
-    .option("-o, --option <key=value>", "option of the target's format")
-    .option("-b, --backing <disk>", "make an overlay on another image (formats that have them)")
     .option(
       "--force",
       "replace an existing file, or write into an existing disk; what lies behind the source's size stays",
@@ -40,41 +35,32 @@ export default function convert(command: Command): void {
 }
 
 async function run(source: string, target: string, flags: Flags): Promise<void> {
-  refuseForRaw(target, flags);
-  const { outputFormat, force = false, verify = false, dryRun = false } = flags;
+  const { outputFormat, compress = false, force = false, verify = false, dryRun = false } = flags;
   const { copyDisk } = await import("../../stack/copy-disk.js");
-  const format = outputFormat === undefined ? {} : { format: outputFormat };
   const options = {
     mode: "full",
+    compress,
     force,
     verify,
     dryRun,
     durable: flags.sync,
     detectZeros: true,
-    ...format,
+    ...imageRequest(flags),
+    ...(outputFormat === undefined ? {} : { format: outputFormat }),
+    ...(flags.allowBacking ? { allowBacking: true } : {}),
     ...diskContext(),
   } as const;
-  const result = await withDisk(source, flags, (disk) =>
-    interruptible((signal) =>
+  const { result, before } = await withDisk(source, flags, async (disk) => ({
+    before: disk.file?.file.allocatedSize() ?? null,
+    result: await interruptible((signal) =>
       withProgress("convert", flags, (report) => copyDisk(disk, target, { ...options, signal, ...report })),
     ),
-  );
-  const { size, copied } = result;
-  if (flags.json) return printJson({ source, target, size, copied, verified: verify, "dry-run": dryRun });
-  const how = dryRun ? "" : `, ${formatSize(copied)} of data${verify ? ", verified" : ""}`;
-  printLines([`${dryRun ? "would copy" : "copied"} ${source} to ${target}: ${formatSize(size)}${how}`]);
-}
-
-function refuseForRaw(target: string, { compress, option, backing }: Flags): void {
-  const missing = compress
-    ? "compression"
-    : option !== undefined
-      ? "options"
-      : backing !== undefined
-        ? "backing files"
-        : undefined;
-  if (missing)
-    throw new DiskError("UNSUPPORTED", `Cannot convert to ${JSON.stringify(target)}: raw images have no ${missing}`, {
-      details: { usage: true },
-    });
+  }));
+  const { size, format, copied, stored } = result;
+  const sizes = { "source-actual-size": before, "actual-size": dryRun ? null : stored };
+  if (flags.json)
+    return printJson({ source, target, format, size, copied, ...sizes, verified: verify, "dry-run": dryRun });
+  const space = before !== null && stored !== null ? `, ${formatSize(before)} stored became ${formatSize(stored)}` : "";
+  const how = dryRun ? "" : `, ${formatSize(copied)} of data${space}${verify ? ", verified" : ""}`;
+  printLines([`${dryRun ? "would copy" : "copied"} ${source} to ${target}: ${format}, ${formatSize(size)}${how}`]);
 }
