@@ -14,7 +14,7 @@ import { byteGranular } from "./aligned.js";
 import { compareDevices } from "./compare.js";
 import { type BlockDevice, defineDevice } from "./device.js";
 import { asFileRange } from "./file-range.js";
-import { zeroRuns } from "./runs.js";
+import { type ZeroRun, zeroRuns } from "./runs.js";
 import { slice } from "./slice.js";
 import { inFlight } from "./tasks.js";
 
@@ -23,6 +23,8 @@ export interface CopyOptions {
   readonly targetOffset?: number;
   /** Bytes; default: from `sourceOffset` to the source's end. */
   readonly length?: number;
+  /** Parts of the range, ascending, offsets from its begin; what lies between them is not touched. Default: all of it. */
+  readonly parts?: AsyncIterable<{ readonly offset: number; readonly length: number }>;
   /** The target's range reads as zeros now (a new file): zeros are left out instead of written. */
   readonly targetIsZero?: boolean;
   /**
@@ -129,7 +131,7 @@ class CopyJob {
 
   /** Zero runs whole; data cut at multiples of the piece, counted from the start of the range. */
   async *pieces(): AsyncGenerator<Piece> {
-    for await (const run of zeroRuns(this.source, this.from, this.length)) {
+    for await (const run of this.#runs()) {
       const end = run.offset - this.from + run.length;
       for (let at = run.offset - this.from; at < end; ) {
         const length = run.zero ? end - at : Math.min(end - at, PIECE - (at % PIECE));
@@ -137,6 +139,12 @@ class CopyJob {
         at += length;
       }
     }
+  }
+
+  async *#runs(): AsyncGenerator<ZeroRun> {
+    const { parts } = this.#options;
+    if (!parts) return yield* zeroRuns(this.source, this.from, this.length);
+    for await (const { offset, length } of parts) yield* zeroRuns(this.source, this.from + offset, length);
   }
 
   async copy(piece: Piece, lane: number): Promise<void> {

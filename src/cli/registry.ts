@@ -15,10 +15,18 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
     create: { summary: "make an empty disk image", load: () => import("./verbs/create.js") },
     info: { summary: "tell size, format and what lies on a disk", load: () => import("./verbs/info.js") },
     map: { summary: "draw which parts of a disk are stored", load: () => import("./verbs/map.js") },
+    check: { summary: "check and mend an image's own tables", load: () => import("./verbs/check.js") },
     resize: { summary: "grow or shrink an image", load: () => import("./verbs/resize.js") },
     convert: { summary: "copy a disk into another file or format", load: () => import("./verbs/convert.js") },
     compare: { summary: "compare the contents of two disks", failed: 2, load: () => import("./verbs/compare.js") },
     clone: { summary: "copy an image, by reflink where possible", load: () => import("./verbs/clone.js") },
+    "snapshot create": { summary: "make a snapshot within an image", load: () => import("./verbs/snapshot/create.js") },
+    "snapshot list": { summary: "list the snapshots of an image", load: () => import("./verbs/snapshot/list.js") },
+    "snapshot apply": { summary: "go back to a snapshot", load: () => import("./verbs/snapshot/apply.js") },
+    "snapshot delete": { summary: "forget a snapshot", load: () => import("./verbs/snapshot/delete.js") },
+    commit: { summary: "write an overlay into the image beneath it", load: () => import("./verbs/commit.js") },
+    rebase: { summary: "put an overlay on another image", load: () => import("./verbs/rebase.js") },
+    trim: { summary: "give back the space of stored zeros", load: () => import("./verbs/trim.js") },
     checksum: { summary: "digest of the guest-visible bytes", load: () => import("./verbs/checksum.js") },
     io: { summary: "read and write patterns, for tests", load: () => import("./verbs/io.js") },
   },
@@ -144,6 +152,7 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
 };
 
 export const GROUPS: Readonly<Record<string, string>> = {
+  snapshot: "snapshots within an image, of formats that have them",
   part: "partition tables: GPT and MBR, one to fifteen partitions",
   dom0: "the simulated Dom0, which holds domains and devices",
   domain: "domains, the guests of the simulated host",

@@ -64,7 +64,7 @@ class Gate implements OpenGate {
   }
 
   async openBacking({ name, format, from }: BackingReference & { from: HostFile }): Promise<ImageDevice> {
-    const path = this.#allowed("backing file", name, from);
+    const path = allowedPath("backing file", name, from, this.#rules);
     if (this.#chain.length >= MAX_DEPTH)
       throw new DiskError(
         "CORRUPT",
@@ -85,22 +85,30 @@ class Gate implements OpenGate {
   }
 
   async openExtent({ name, from, writable }: { name: string; from: HostFile; writable: boolean }): Promise<HostFile> {
-    const path = this.#allowed("file", name, from);
+    const path = allowedPath("file", name, from, this.#rules);
     const file = await openFileDevice(path, { writable, forceShare: !writable && (this.#rules.forceShare ?? false) });
     if (!this.#chain.includes(file.file.identity)) return file;
     await file.close();
     throw new DiskError("CORRUPT", `Cannot open ${from.label}: it names itself as one of its files`);
   }
-
-  /** The path of a file that may be opened. */
-  #allowed(what: string, name: string, from: HostFile): string {
-    const path = pathOf(what, name, from);
-    const { allowBacking = false, named = [] } = this.#rules;
-    const isNamed = () => named.some((one) => canonicalPath(one) === canonicalPath(path));
-    if (!allowBacking && !isNamed()) throw refusedByGate(what, name, from);
-    return path;
-  }
 }
+
+/** The path of a file that an image names, when it may be opened. */
+function allowedPath(
+  what: string,
+  name: string,
+  from: HostFile,
+  { allowBacking = false, named = [] }: GateRules,
+): string {
+  const path = pathOf(what, name, from);
+  const isNamed = () => named.some((one) => canonicalPath(one) === canonicalPath(path));
+  if (!allowBacking && !isNamed()) throw refusedByGate(what, name, from);
+  return path;
+}
+
+/** The same for those who open a backing image themselves. */
+export const gatePath = (name: string, from: HostFile, rules: GateRules) =>
+  allowedPath("backing file", name, from, rules);
 
 /** Relative names start at the folder of the image that holds them. */
 export function pathOf(what: string, name: string, from: Pick<HostFile, "path" | "label">): string {

@@ -1,6 +1,6 @@
 /** An image file or block device of the host as a disk: locked, and of the format that its name or `-f` says. */
-import { openFileDevice } from "../block/file.js";
-import { chooseFormat, HEAD_SIZE, refuseLookalike } from "../formats/registry.js";
+import { type FileDevice, openFileDevice } from "../block/file.js";
+import { chooseFormat, type FormatChoice, HEAD_SIZE, refuseLookalike } from "../formats/registry.js";
 import type { OpenDisk, OpenDiskOptions } from "./disk.js";
 import { openContext, sealedContext } from "./open-gate.js";
 
@@ -11,7 +11,8 @@ export async function openImage(
   const { writable = false, forceShare = false, shared = false, direct = false } = options;
   if (writable && !options.moving)
     (await import("./cut-move.js")).refuseCutMove(path, `open ${JSON.stringify(path)} for writing`);
-  const { format, unsure } = chooseFormat(path, options.format);
+  const choice = chooseFormat(path, options.format);
+  const { format } = choice;
   const file = await openFileDevice(path, {
     writable,
     forceShare: forceShare && !writable,
@@ -19,11 +20,7 @@ export async function openImage(
     direct,
   });
   try {
-    if (unsure && !file.file.isBlockDevice) {
-      const head = new Uint8Array(Math.min(HEAD_SIZE, file.size));
-      await file.read(0, head);
-      refuseLookalike(path, head);
-    }
+    await refuseUnsure(file, choice);
     const context = options.sealed ? sealedContext() : openContext({ ...options, forceShare }, file.file.identity);
     const image = await format.open(file, context);
     return { whole: image, image, format: format.name, file };
@@ -31,4 +28,12 @@ export async function openImage(
     await file.close();
     throw error;
   }
+}
+
+/** A file whose name does not say its format, and whose contents look like one that is not raw. */
+export async function refuseUnsure(file: FileDevice, { unsure }: FormatChoice): Promise<void> {
+  if (!unsure || file.file.isBlockDevice) return;
+  const head = new Uint8Array(Math.min(HEAD_SIZE, file.size));
+  await file.read(0, head);
+  refuseLookalike(file.path, head);
 }

@@ -1,5 +1,5 @@
 /**
- * A raw disk made larger or smaller, as a file or while a guest uses it. A GPT's backup goes with the disk's end.
+ * A disk made larger or smaller, as a file or while a guest uses it. A GPT's backup goes with the disk's end.
  *
  * Order when growing: the disk grows, flush, the table's writes. When shrinking: the table's writes, flush, the disk is cut.
  * After a cut between them the disk is as large as the larger of both sizes and its primary GPT is good.
@@ -9,6 +9,7 @@ import { isZero } from "../bytes/align.js";
 import { formatSize } from "../bytes/size.js";
 import { DiskError } from "../errors.js";
 import { identifyFilesystem } from "../filesystems/identify.js";
+import { isResizable, type ResizableImage } from "../formats/extensions.js";
 import { planResize } from "../partitions/changes/resize.js";
 import { settle } from "../partitions/changes/settle.js";
 import { describeSteps, makePlan, type TablePlan } from "../partitions/plan.js";
@@ -47,8 +48,7 @@ export function resizeDisk(disk: OpenDisk, newSize: number, options: ResizeOptio
     device,
     refuse: (size) => refuseFile(disk, size, options),
     async resize(size) {
-      await disk.file!.resize(size);
-      await device.flush();
+      await resizeImage(disk, size);
       return device;
     },
   };
@@ -59,8 +59,12 @@ export function resizeDisk(disk: OpenDisk, newSize: number, options: ResizeOptio
 export async function resizeFile(disk: OpenDisk, newSize: number, options: ResizeOptions): Promise<void> {
   await refuseFile(disk, newSize, options);
   if (options.dryRun) return;
-  await disk.file!.resize(newSize);
-  await disk.device.flush();
+  await resizeImage(disk, newSize);
+}
+
+async function resizeImage({ image, device }: OpenDisk, size: number): Promise<void> {
+  await (image as ResizableImage).resize(size); // refuseFile has looked
+  await device.flush();
 }
 
 /** The disk and what lies on it. */
@@ -112,7 +116,11 @@ async function refuseFile(disk: OpenDisk, newSize: number, options: ResizeOption
   await refuseCutData(disk, newSize, table);
 }
 
-function refuse({ device, whole, file }: OpenDisk, newSize: number, { shrink = false }: ResizeOptions): void {
+function refuse(
+  { device, whole, file, image, format }: OpenDisk,
+  newSize: number,
+  { shrink = false }: ResizeOptions,
+): void {
   const reason =
     device !== whole
       ? "it is a part of a disk, allowed are whole image files"
@@ -120,7 +128,9 @@ function refuse({ device, whole, file }: OpenDisk, newSize: number, { shrink = f
         ? "it is no image file"
         : file.file.isBlockDevice
           ? "it is a block device"
-          : undefined;
+          : !isResizable(image!)
+            ? `${format} images of its kind keep their size`
+            : undefined;
   if (reason) throw new DiskError("UNSUPPORTED", `Cannot resize ${device.label}: ${reason}`);
   if (newSize < device.size && !shrink)
     throw new DiskError(
