@@ -50,6 +50,21 @@ export interface CheckReport {
   readonly problems: readonly string[];
 }
 
+/** The report of an image in order, whose clusters were not counted. */
+export const NOTHING_FOUND: CheckReport = {
+  checkErrors: 0,
+  corruptions: 0,
+  leaks: 0,
+  corruptionsFixed: 0,
+  leaksFixed: 0,
+  imageEndOffset: null,
+  totalClusters: null,
+  allocatedClusters: null,
+  fragmentedClusters: null,
+  compressedClusters: null,
+  problems: [],
+};
+
 /** More problems than this are counted, not told. */
 export const MAX_PROBLEMS = 200;
 

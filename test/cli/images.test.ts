@@ -61,7 +61,7 @@ describe("create and info", () => {
       [2, /option "x" is not known/, ["create", "z.dsk", "1M", "-o", "x=1"]],
       [2, /format "bmp"/, ["create", "z.dsk", "1M", "-f", "bmp"]],
       [2, /no size is given/, ["create", "z.dsk"]],
-      [1, /its name says qcow2/, ["create", "z.qcow2", "1M"]],
+      [1, /its name says qed/, ["create", "z.qed", "1M"]],
       [1, /no such file or directory/, ["create", "no/z.dsk", "1M"]],
       [1, /larger than the file system or the limit on file sizes allows/, ["create", "z.dsk", "8000T"]],
       [1, /"nothere\.dsk": no such file/, ["info", "nothere.dsk"]],
@@ -192,7 +192,7 @@ describe("clone", () => {
       expect(readFileSync(world.path(`web${n}.dsk`)).equals(readFileSync(world.path("a.dsk")))).toBe(true);
     expect((await failure(world, "clone", "a.dsk", "web.dsk", "--count", "2")).code).toBe(2);
     expect((await failure(world, "clone", "a.dsk", "web1.dsk")).said).toMatch(/exists already/);
-    expect((await failure(world, "clone", "a.dsk", "l.qcow2", "--mode", "linked")).said).toMatch(/qcow2/);
+    expect((await failure(world, "clone", "a.dsk", "l.dsk", "--mode", "linked")).said).toMatch(/no backing file/);
     expect((await failure(world, "clone", "a.dsk", "b.dsk", "--mode", "fast")).code).toBe(2);
     await world.xvd("clone", "a.dsk", "dry.dsk", "--dry-run");
     expect(existsSync(world.path("dry.dsk"))).toBe(false);

@@ -1,7 +1,7 @@
 /** `xvd check`: whether an image's own tables are in order; for a raw disk what lies on it. Keys and exit codes are qemu-img's. */
 import type { Command } from "commander";
 import { DiskError } from "../../errors.js";
-import type { CheckReport } from "../../formats/extensions.js";
+import { type CheckReport, NOTHING_FOUND } from "../../formats/extensions.js";
 import type { CheckedImage } from "../../stack/check-image.js";
 import { Exit } from "../exit.js";
 import { interruptible } from "../interrupt.js";
@@ -72,22 +72,8 @@ function repairOf(asked: boolean | string | undefined): "none" | "leaks" | "all"
 /** Damage that leaves nothing to check by is corruption, not a failure of the check. */
 function headerDamage(path: string, error: DiskError): CheckedImage {
   const { message } = error;
-  return { path, format: "", report: { ...EMPTY, corruptions: 1, problems: [message] } };
+  return { path, format: "", report: { ...NOTHING_FOUND, corruptions: 1, problems: [message] } };
 }
-
-const EMPTY: CheckReport = {
-  checkErrors: 0,
-  corruptions: 0,
-  leaks: 0,
-  corruptionsFixed: 0,
-  leaksFixed: 0,
-  imageEndOffset: null,
-  totalClusters: null,
-  allocatedClusters: null,
-  fragmentedClusters: null,
-  compressedClusters: null,
-  problems: [],
-};
 
 /** Counts that are zero are left out where qemu-img leaves them out. */
 function reportDocument(filename: string, format: string, report: CheckReport): Record<string, unknown> {
