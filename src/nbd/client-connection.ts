@@ -1,6 +1,7 @@
 /** One connection of the client: the socket, the handshake on it, then many requests in flight, each with a cookie of its own. */
 import { connect, type Socket } from "node:net";
 import { DiskError, fromErrno } from "../errors.js";
+import { type StreamIo, streamIo } from "../os/stream-io.js";
 import { type Agreement, type Channel, negotiate } from "./client-handshake.js";
 import { type ClientTls, encryptClientSide, tlsError } from "./client-tls.js";
 import { CMD, CMD_FLAG, EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC } from "./codes.js";
@@ -8,7 +9,7 @@ import { fromNbdErrno } from "./errno.js";
 import { EXTENDED_REQUEST, REQUEST } from "./layout.js";
 import { Outbox } from "./outbox.js";
 import { type PendingRequest, ReplyParser } from "./reply-parser.js";
-import { KEEP_ALIVE_MS, sendParts } from "./socket.js";
+import { descriptorOf, KEEP_ALIVE_MS, sendParts } from "./socket.js";
 import type { NbdAddress } from "./uri.js";
 
 export interface ConnectionOptions {
@@ -34,7 +35,11 @@ export interface ServerAddress extends Pick<NbdAddress, "target" | "exportName">
 }
 
 const { fields } = REQUEST;
-const READ_BUFFER = 256 << 10;
+const READ_BUFFER = 64 << 10;
+/** As much data of one read, still to come, is received straight to its reader. */
+const DIRECT_FROM = 32 << 10;
+/** After that many bytes in one go others have their turn. */
+const DIRECT_MOST = 1 << 20;
 /** How long `close` waits for the server to hang up after DISC. */
 const DISC_MS = 2000;
 
@@ -251,10 +256,26 @@ export class ClientConnection {
       done: (request: PendingRequest, cookie: number) => this.#done(request, cookie),
     };
     const parser = new ReplyParser(events, this.#agreement, this.#label);
-    this.#receive = (bytes) => parser.receive(bytes);
+    const io = this.#stream === this.#plain ? streamIo() : null;
+    this.#receive = (bytes) => {
+      parser.receive(bytes);
+      if (io) this.#receiveDirectly(io, parser);
+    };
     this.#onLost = () => {};
     this.#stream.setTimeout(silenceMs);
     if (rest.length > 0) this.#read(rest);
+  }
+
+  /** What else has come of a long read's data, without a copy between. The socket tells of the end and of errors by itself. */
+  #receiveDirectly(io: StreamIo, parser: ReplyParser): void {
+    const fd = descriptorOf(this.#plain);
+    for (let taken = 0; fd !== null && taken < DIRECT_MOST; ) {
+      const { sink } = parser;
+      const count = sink && sink.length >= DIRECT_FROM ? io.receive(fd, sink) : 0;
+      if (count <= 0) return;
+      taken += count;
+      parser.sunk(count);
+    }
   }
 
   #done(request: PendingRequest, cookie: number): void {

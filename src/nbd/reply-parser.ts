@@ -91,7 +91,7 @@ export class ReplyParser {
   /** Data that are coming in, and what to do after them. */
   #sink: Uint8Array | undefined;
   #filled = 0;
-  #sunk: () => void = () => {};
+  #whenSunk: () => void = () => {};
 
   constructor(
     events: ReplyEvents,
@@ -125,6 +125,18 @@ export class ReplyParser {
     if (at < bytes.length) this.#left = Buffer.from(bytes.subarray(at));
   }
 
+  /** Where the next bytes belong when they are data of a read: who puts them there by himself says so by `sunk`. */
+  get sink(): Uint8Array | undefined {
+    return this.#sink?.subarray(this.#filled);
+  }
+
+  sunk(count: number): void {
+    this.#filled += count;
+    if (this.#filled < this.#sink!.length) return;
+    this.#sink = undefined;
+    this.#whenSunk();
+  }
+
   /** Takes all whole messages and returns the bytes they had. */
   #parse(bytes: Buffer): number {
     let at = 0;
@@ -139,11 +151,7 @@ export class ReplyParser {
     const sink = this.#sink!;
     const copied = Math.min(sink.length - this.#filled, bytes.length - at);
     sink.set(bytes.subarray(at, at + copied), this.#filled);
-    this.#filled += copied;
-    if (this.#filled === sink.length) {
-      this.#sink = undefined;
-      this.#sunk();
-    }
+    this.sunk(copied);
     return copied;
   }
 
@@ -275,7 +283,7 @@ export class ReplyParser {
   #into(target: Uint8Array, then: () => void): void {
     this.#sink = target;
     this.#filled = 0;
-    this.#sunk = then;
+    this.#whenSunk = then;
     if (target.length === 0) this.#fill(NO_BYTES, 0);
   }
 
