@@ -17,6 +17,8 @@ export interface OpenVolumeOptions {
   readonly label?: string;
   /** Where volumes meet that share something; default: those on the same `devices` do. */
   readonly states?: SharedStates;
+  /** Told to people: a snapshot that overflows. */
+  readonly warn?: (text: string) => void;
   /** Closes `devices`: when the volume is closed and nothing that was opened with it is in use by others any more, or when it cannot be opened. */
   close?(): Promise<void>;
 }
@@ -28,24 +30,45 @@ export async function openVolume(
   devices: ReadonlyMap<string, BlockDevice | null>,
   options: OpenVolumeOptions = {},
 ): Promise<BlockDevice> {
-  const base: Base = {
-    group,
-    devices,
-    states: options.states ?? statesOn(devices.values()),
-    keeper: new Keeper(async () => options.close?.()),
-  };
-  const opener = new Opener(base, options.writable ?? false);
+  const { context, opener } = contextOf(group, name, devices, options);
   try {
-    const volume = findVolume(group, name);
-    const label = options.label ?? `"${group.name}/${name}"`;
-    const problems = checkGroup(group);
-    if (problems.length > 0)
-      throw new DiskError("CORRUPT", `Cannot open ${label}: volume group ${group.name} is damaged: ${problems[0]}`);
-    return await opener.volume(volume, label, () => opener.close());
+    return await opener.whole(context);
   } catch (error) {
     await opener.close();
     throw error;
   }
+}
+
+/** What a volume is opened from, for whoever does more with it than reading and writing. */
+export function openContext(
+  group: VolumeGroup,
+  name: string,
+  devices: ReadonlyMap<string, BlockDevice | null>,
+  options: OpenVolumeOptions = {},
+): { readonly context: OpenContext; close(): Promise<void> } {
+  const { context, opener } = contextOf(group, name, devices, options);
+  return { context, close: () => opener.close() };
+}
+
+function contextOf(
+  group: VolumeGroup,
+  name: string,
+  devices: ReadonlyMap<string, BlockDevice | null>,
+  { writable = false, label = `"${group.name}/${name}"`, states, warn, close }: OpenVolumeOptions,
+): { context: OpenContext; opener: Opener } {
+  const volume = findVolume(group, name);
+  const problems = checkGroup(group);
+  if (problems.length > 0)
+    throw new DiskError("CORRUPT", `Cannot open ${label}: volume group ${group.name} is damaged: ${problems[0]}`);
+  const base: Base = {
+    group,
+    devices,
+    states: states ?? statesOn(devices.values()),
+    warn: warn ?? (() => {}),
+    keeper: new Keeper(async () => close?.()),
+  };
+  const opener = new Opener(base, writable);
+  return { context: opener.context(volume, label, writable && isWritable(group, volume), 0), opener };
 }
 
 /** Whether group and volume allow writing. */
@@ -60,6 +83,7 @@ interface Base {
   readonly group: VolumeGroup;
   readonly devices: ReadonlyMap<string, BlockDevice | null>;
   readonly states: SharedStates;
+  warn(text: string): void;
   readonly keeper: Keeper;
 }
 
@@ -94,9 +118,24 @@ class Opener {
     base.keeper.hold();
   }
 
-  async volume(volume: LogicalVolume, label: string, close?: () => Promise<void>, depth = 0): Promise<BlockDevice> {
+  /** The volume as its users see it: a snapshot is more than what its own extents hold. Closing it closes this. */
+  async whole(context: OpenContext): Promise<BlockDevice> {
+    const { group, volume, label } = context;
+    const close = () => this.close();
+    if (!group.logicalVolumes.some(({ segments }) => segments[0]?.type === "snapshot"))
+      return this.volume(volume, label, close);
+    const { openSnapshotRole } = await import("./segments/snapshot/open.js");
+    return (await openSnapshotRole(context, close)) ?? this.volume(volume, label, close);
+  }
+
+  async volume(
+    volume: LogicalVolume,
+    label: string,
+    close?: () => Promise<void>,
+    { depth = 0, own = false } = {},
+  ): Promise<BlockDevice> {
     const { group } = this.#base;
-    const writable = this.#writable && isWritable(group, volume);
+    const writable = this.#writable && (own || isWritable(group, volume));
     const context = this.context(volume, label, writable, depth);
     const targets: Target[] = [];
     const closeTargets = async () => {
@@ -125,20 +164,21 @@ class Opener {
       writable,
       label,
       device: (pv) => devices.get(pv) ?? null,
-      open: (name) => this.#below(name, label, depth + 1),
+      open: (name, { own = false } = {}) => this.#below(name, label, { depth: depth + 1, own }),
+      warn: (text) => this.#base.warn(text),
       share: (shared, forWriting, make) => this.#share(shared, forWriting, make),
     };
   }
 
-  #below(name: string, label: string, depth: number): Promise<BlockDevice> {
-    if (depth > MAX_DEPTH)
+  #below(name: string, label: string, options: { depth: number; own: boolean }): Promise<BlockDevice> {
+    if (options.depth > MAX_DEPTH)
       throw new DiskError(
         "UNSUPPORTED",
         `Cannot open ${label}: volumes lie upon each other more than ${MAX_DEPTH} deep`,
       );
     const { group } = this.#base;
     const opened =
-      this.#opened.get(name) ?? this.volume(findVolume(group, name), `"${group.name}/${name}"`, undefined, depth);
+      this.#opened.get(name) ?? this.volume(findVolume(group, name), `"${group.name}/${name}"`, undefined, options);
     this.#opened.set(name, opened);
     return opened;
   }

@@ -1,6 +1,5 @@
 /** How large a volume shall be, as `-L` and `-l` say it, in extents. */
 import { alignUp } from "../../bytes/align.js";
-import { DiskError } from "../../errors.js";
 import { freeRuns, type PeRange } from "../allocate.js";
 import type { VolumeGroup } from "../metadata.js";
 import { messageSize, usage } from "./plan.js";
@@ -35,12 +34,18 @@ export function parseExtents(text: string): Size {
   return { kind: "percent", sign: signed, percent: count, of: of.toUpperCase() as "VG" };
 }
 
-/** The number that a size without its sign means, in extents of `group`. `current` is for %LV; shares are rounded down, or up. */
-export function sizeInExtents(
-  group: VolumeGroup,
-  size: Size,
-  { current = 0, within, up = false }: { current?: number; within?: readonly PeRange[]; up?: boolean } = {},
-): SizedExtents {
+export interface SizeContext {
+  /** Extents, for %LV. */
+  readonly current?: number;
+  /** Extents of a snapshot's origin, for %ORIGIN. */
+  readonly origin?: number;
+  readonly within?: readonly PeRange[];
+  /** Shares are rounded down, or up. */
+  readonly up?: boolean;
+}
+
+/** The number that a size without its sign means, in extents of `group`. */
+export function sizeInExtents(group: VolumeGroup, size: Size, context: SizeContext = {}): SizedExtents {
   const { extentSize } = group;
   switch (size.kind) {
     case "bytes": {
@@ -51,9 +56,9 @@ export function sizeInExtents(
     case "extents":
       return { extents: size.count, atMost: false, remarks: [] };
     case "percent": {
-      const whole = shareOf(group, size.of, current, within);
+      const whole = shareOf(group, size.of, context);
       return {
-        extents: (up ? Math.ceil : Math.floor)((size.percent * whole) / 100),
+        extents: (context.up ? Math.ceil : Math.floor)((size.percent * whole) / 100),
         atMost: size.percent <= 100,
         remarks: [],
       };
@@ -64,8 +69,7 @@ export function sizeInExtents(
 function shareOf(
   group: VolumeGroup,
   of: "VG" | "FREE" | "PVS" | "ORIGIN" | "LV",
-  current: number,
-  within?: readonly PeRange[],
+  { current = 0, origin, within }: SizeContext,
 ): number {
   const free = (ranges?: readonly PeRange[]) =>
     [...freeRuns(group, ranges).values()].flat().reduce((sum, { count }) => sum + count, 0);
@@ -81,6 +85,7 @@ function shareOf(
     case "LV":
       return current;
     case "ORIGIN":
-      throw new DiskError("UNSUPPORTED", "Cannot use %ORIGIN: it is for snapshots, which this version does not create");
+      if (origin !== undefined) return origin;
+      throw usage("Cannot use %ORIGIN: it is for snapshots");
   }
 }

@@ -27,8 +27,10 @@ export interface OpenContext {
   readonly label: string;
   /** A physical volume by its local name; null: it is missing. */
   device(pv: string): BlockDevice | null;
-  /** Another volume of the group, opened once for this context and closed with it. */
-  open(name: string): Promise<BlockDevice>;
+  /** Another volume of the group by its own segments, opened once for this context and closed with it; `own`: what lies on it is the opener's. */
+  open(name: string, options?: { readonly own?: boolean }): Promise<BlockDevice>;
+  /** Tells people what they should know, once. */
+  warn(text: string): void;
   /**
    * State that `volume` stands for and others share too, kept until this context is closed. `make` gets a context that lives as long
    * as the state; volumes opened from that are writable when the state is.

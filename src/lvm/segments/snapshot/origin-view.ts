@@ -33,7 +33,7 @@ export function originView(shared: SnapshotMembers, label: string, close: () => 
   return defineDevice({
     label,
     size: origin.size,
-    writable: true,
+    writable: origin.writable,
     async read(offset, into) {
       if (!merging) return origin.read(offset, into);
       const inside = Math.min(into.length, Math.max(0, merging.size - offset));
