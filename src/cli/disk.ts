@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { xvdPaths } from "../os/xvd-paths.js";
 import { type OpenDisk, type OpenDiskOptions, openDiskStack } from "../stack/disk.js";
+import { remark } from "./print.js";
 
 export interface DiskFlags {
   readonly format?: string;
@@ -18,10 +19,11 @@ export function addDiskOptions(command: Command): Command {
 }
 
 /** What names of disks need to know about this user's world. */
-export function diskContext(): Pick<OpenDiskOptions, "paths" | "domainName"> {
+export function diskContext(): Pick<OpenDiskOptions, "paths" | "domainName" | "warn"> {
   const paths = xvdPaths(process.env, process.getuid?.());
   return {
     paths,
+    warn: (text) => remark(`  ${text}`),
     async domainName(domid) {
       const { Dom0Client } = await import("../dom0/client.js");
       const status = await new Dom0Client({ paths }).status();

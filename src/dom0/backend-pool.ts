@@ -284,6 +284,9 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
       reason = `it ended with ${error.message}`;
       this.#options.onError(`backend thread ${vcpu} ended: ${error.stack ?? error.message}`);
     });
+    worker.on("message", (told: { event?: string; message?: string }) => {
+      if (told.event === "log") this.#options.onError(told.message!);
+    });
     worker.on("exit", () => {
       if (this.#stopping) return;
       thread.generation++;

@@ -105,7 +105,7 @@ const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 const methods: RpcMethods = {
   async open(params: OpenParams): Promise<DiskFacts> {
     const { id, target, writable, format, direct } = params;
-    const disk = await openDiskStack(target, { writable, paths, direct, ...(format ? { format } : {}) });
+    const disk = await openDiskStack(target, { writable, paths, direct, warn, ...(format ? { format } : {}) });
     const facts = factsOf(disk.device, params);
     if (facts.size === 0) await refuseSmall(disk.device, facts);
     vbds.set(key(id), { disk, params, facts, queues: [], closing: [] });
@@ -209,6 +209,11 @@ setInterval(() => {
   const now = performance.now();
   for (const { queues } of vbds.values()) for (const { grants } of queues) grants.dropUnused(now);
 }, UNUSED_LOOK_MS);
+
+/** To the daemon's log. */
+function warn(message: string): void {
+  parentPort!.postMessage({ event: "log", message });
+}
 
 async function disconnect(vbd: Vbd | undefined): Promise<void> {
   for (const queue of vbd?.queues.splice(0) ?? []) {

@@ -33,6 +33,8 @@ export interface OpenDiskOptions {
   readonly paths?: XvdPaths;
   /** The name of the running domain with an id, which only the daemon knows; null when there is none. */
   readonly domainName?: (domid: number) => Promise<string | null>;
+  /** Told to people: what happened to a disk that its users do not see (a snapshot that overflows). */
+  readonly warn?: (text: string) => void;
 }
 
 /** An open disk with what it was opened from. */

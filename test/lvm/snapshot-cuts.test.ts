@@ -6,7 +6,7 @@ import { planBeginMerge } from "#src/lvm/changes/merge-snapshot.js";
 import { findGroup, scanDevices } from "#src/lvm/scan.js";
 import { mergeSnapshot } from "#src/lvm/segments/snapshot/merge.js";
 import { recordedDisk } from "../support/power-cut.js";
-import { addSnapshot, contents, openOrigin, openNamed } from "./snapshot-support.js";
+import { addSnapshot, contents, openNamed, openOrigin } from "./snapshot-support.js";
 import { addVolume, type Disk, extents, makeGroup, memoryDisks, seededRandom, writeGroup } from "./support.js";
 
 const KIB = 1024;
@@ -95,7 +95,11 @@ test("what a cut left behind the list's end does not come back to life", async (
 test("a merge that is cut goes on; the origin has everything at once", async () => {
   const { disk, bytes } = await world({ a: 4 * KIB, b: 8 * KIB });
   const wanted = Buffer.from(bytes);
-  for (const [offset, length] of [[0, 3000], [20_000, 9000], [50_000, 4100]] as const) {
+  for (const [offset, length] of [
+    [0, 3000],
+    [20_000, 9000],
+    [50_000, 4100],
+  ] as const) {
     const data = Buffer.alloc(length, offset % 251);
     await write(disk, "a", offset, data);
     data.copy(wanted, offset);

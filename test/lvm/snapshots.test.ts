@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { BlockDevice } from "#src/block/device.js";
 import { findGroup, scanDevices } from "#src/lvm/scan.js";
-import { contents, openNamed, openStore, addSnapshot } from "./snapshot-support.js";
+import { addSnapshot, contents, openNamed, openStore } from "./snapshot-support.js";
 import { addVolume, type Disk, extents, MIB, makeGroup, memoryDisks, seededRandom, writeGroup } from "./support.js";
 
 const SIZE = MIB;
@@ -62,7 +62,12 @@ test.each([1, 2, 3])("origin and two snapshots are what buffers are, seed %i", a
     }
     for (const device of open.values()) await device.close();
     for (const [name, model] of models)
-      await using(disks, name, async (device) => expect((await contents(device)).equals(model), name).toBe(true), false);
+      await using(
+        disks,
+        name,
+        async (device) => expect((await contents(device)).equals(model), name).toBe(true),
+        false,
+      );
   }
 });
 
@@ -108,7 +113,12 @@ test("the last exception that would fill an area without one behind it does not 
   // Header, area, 256 data chunks: nothing is left for the next area.
   await addSnapshot(disks, await groupOn(disks), { name: "s", origin: "lin", size: 258 });
   await using(disks, "lin", (device) => device.write(0, Buffer.alloc(255 * 4096, 1)));
-  await using(disks, "s", async (snapshot) => expect((await contents(snapshot)).equals(Buffer.alloc(400 * 4096))).toBe(true), false);
+  await using(
+    disks,
+    "s",
+    async (snapshot) => expect((await contents(snapshot)).equals(Buffer.alloc(400 * 4096))).toBe(true),
+    false,
+  );
   await using(disks, "lin", (device) => device.write(255 * 4096, Buffer.alloc(4096, 1)));
   await using(disks, "s", (snapshot) => expect(contents(snapshot)).rejects.toThrow(/invalid/), false);
 });

@@ -13,6 +13,7 @@ packages=(
   xenstore-utils
   gcc libc6-dev libxen-dev               # cc, Xen's headers and libxlutil
   openssl mount                          # certificates; mount and losetup for kernel devices
+  user-mode-linux kmod                   # linux.uml: a real kernel as judge
   jq tmux
 )
 

@@ -41,23 +41,26 @@ export function recordedDisk(before: Uint8Array, label: string): RecordedDisk {
   };
 
   function* everyState(): Generator<Uint8Array> {
-      const durable = Uint8Array.from(before);
-      let pending: Exclude<Event, "flush">[] = [];
-      for (const event of [...events]) {
-        if (event === "flush") {
-          for (const write of pending) durable.set(write.data, write.offset);
-          pending = [];
-          continue;
-        }
-        pending.push(event);
-        yield* subsets(durable, pending);
+    const durable = Uint8Array.from(before);
+    let pending: Exclude<Event, "flush">[] = [];
+    for (const event of [...events]) {
+      if (event === "flush") {
+        for (const write of pending) durable.set(write.data, write.offset);
+        pending = [];
+        continue;
       }
+      pending.push(event);
       yield* subsets(durable, pending);
+    }
+    yield* subsets(durable, pending);
   }
 }
 
 /** Nothing, everything, everything but one, one alone, and the last one cut between its sectors or without its first. */
-function* subsets(durable: Uint8Array, pending: readonly { offset: number; data: Uint8Array }[]): Generator<Uint8Array> {
+function* subsets(
+  durable: Uint8Array,
+  pending: readonly { offset: number; data: Uint8Array }[],
+): Generator<Uint8Array> {
   const applied = (writes: readonly { offset: number; data: Uint8Array }[]) => {
     const state = Uint8Array.from(durable);
     for (const { offset, data } of writes) state.set(data, offset);

@@ -76,13 +76,7 @@ function refuseOrigin(group: VolumeGroup, origin: LogicalVolume): void {
 }
 
 /** In extents: no more than is of use, no less than holds an exception. */
-function storeSize(
-  group: VolumeGroup,
-  origin: LogicalVolume,
-  size: Size,
-  chunkSize: number,
-  remarks: string[],
-): Size {
+function storeSize(group: VolumeGroup, origin: LogicalVolume, size: Size, chunkSize: number, remarks: string[]): Size {
   if (size.sign === "-") throw usage("Negative size is invalid");
   const { extentSize } = group;
   const originExtents = extentCount(origin);
@@ -92,14 +86,8 @@ function storeSize(
   // A share of the origin is a share of its data: what else the store needs comes on top.
   const ofOrigin = size.kind === "percent" && size.of === "ORIGIN";
   const extents = ofOrigin ? wanted.extents + most - originExtents : wanted.extents;
-  const least = Math.ceil((LEAST_CHUNKS * chunkSize) / extentSize);
-  if (extents < least)
-    throw new DiskError(
-      "NO_SPACE",
-      `Snapshot volume cannot be smaller than ${LEAST_CHUNKS} chunks (${least} extents, ${messageSize(LEAST_CHUNKS * chunkSize)}).`,
-    );
-  if (extents <= most)
-    return wanted.atMost && !ofOrigin ? size : { kind: "extents", sign: "", count: extents };
+  refuseSmallStore(group, extents, chunkSize);
+  if (extents <= most) return wanted.atMost && !ofOrigin ? size : { kind: "extents", sign: "", count: extents };
   remarks.push(
     `Reducing COW size ${messageSize(extents * extentSize)} down to maximum usable size ${messageSize(most * extentSize)}.`,
   );
@@ -109,6 +97,16 @@ function storeSize(
 /** Extents beyond which a store for this origin is never used. */
 export function mostStoreExtents(group: VolumeGroup, origin: LogicalVolume, chunkSize: number): number {
   return Math.ceil(mostStoreBytes(volumeSize(group, origin), chunkSize) / group.extentSize);
+}
+
+export function refuseSmallStore({ extentSize }: VolumeGroup, extents: number, chunkSize: number): void {
+  const bytes = LEAST_CHUNKS * chunkSize;
+  const least = Math.ceil(bytes / extentSize);
+  if (extents < least)
+    throw new DiskError(
+      "NO_SPACE",
+      `Snapshot volume cannot be smaller than ${LEAST_CHUNKS} chunks (${least} extents, ${messageSize(bytes)}).`,
+    );
 }
 
 function freeJointName({ logicalVolumes }: VolumeGroup): string {

@@ -12,6 +12,8 @@ import {
   type Segment,
   type VolumeGroup,
 } from "../metadata.js";
+import { chunkSizeOf, snapshotOf, snapshotsOn } from "../segments/snapshot/roles.js";
+import { mostStoreExtents, refuseSmallStore } from "./create-snapshot.js";
 import {
   appendAllocations,
   checkStripeSize,
@@ -49,7 +51,9 @@ export function planResizeVolume(group: VolumeGroup, request: ResizeVolumeReques
   refuseComplex(group, volume);
   const from = extentCount(volume);
   const remarks: string[] = [];
-  const { target, atMost } = targetSize(group, request, from, remarks);
+  const { target, atMost } = withinStore(group, volume, targetSize(group, request, from, remarks), from, remarks);
+  if (target < from && snapshotsOn(group, volume.name).length > 0)
+    throw new DiskError("DENIED", "Snapshot origin volumes cannot be reduced in size yet.");
   const last = volume.segments.at(-1);
   const stripes = request.stripes ?? (last?.type === "striped" ? last.areas.length : 1);
   if (target > from) return grow(group, volume, request, { from, target, stripes, atMost, remarks });
@@ -78,6 +82,32 @@ function targetSize(group: VolumeGroup, { size, way, within }: ResizeVolumeReque
   return { target, atMost: wanted.atMost };
 }
 
+interface Target {
+  readonly target: number;
+  readonly atMost: boolean;
+}
+
+/** A snapshot's store is never larger than it can be full, nor so small that it holds nothing. */
+function withinStore(
+  group: VolumeGroup,
+  volume: LogicalVolume,
+  wanted: Target,
+  from: number,
+  remarks: string[],
+): Target {
+  const joint = snapshotOf(group, volume.name);
+  if (!joint) return wanted;
+  if (joint.merging)
+    throw new DiskError("DENIED", `Cannot resize logical volume ${group.name}/${volume.name}: it is merging`);
+  const chunkSize = chunkSizeOf(joint);
+  const most = mostStoreExtents(group, findVolume(group, joint.origin), chunkSize);
+  refuseSmallStore(group, wanted.target, chunkSize);
+  if (wanted.target <= Math.max(most, from)) return wanted;
+  if (most <= from) throw matches(from);
+  remarks.push(`Reached maximum COW size ${messageSize(most * group.extentSize)} (${most} extents).`);
+  return { ...wanted, target: most };
+}
+
 function matches(from: number): DiskError {
   return new DiskError("DENIED", `New size (${from} extents) matches existing size (${from} extents).`, {
     details: { same: true },
@@ -95,7 +125,7 @@ function refuseComplex(group: VolumeGroup, volume: LogicalVolume): void {
         details: { segmentType: type },
       },
     );
-  const [user] = volumesAbove(group, volume.name);
+  const [user] = volumesAbove(group, volume.name).filter(({ segments }) => segments[0]?.type !== "snapshot");
   if (user)
     throw new DiskError(
       "UNSUPPORTED",

@@ -11,6 +11,7 @@ import {
   type VolumeGroup,
 } from "../metadata.js";
 import { checkVolumeName } from "../names.js";
+import { type SnapshotJoint, snapshotOf, snapshotsOn } from "../segments/snapshot/roles.js";
 import { VOLUME_KEYS } from "../segments/types.js";
 import { refuseTaken } from "./create-volume.js";
 import { volumesAbove, volumeTree } from "./dependents.js";
@@ -67,12 +68,16 @@ function renameIn(segment: Segment, names: ReadonlyMap<string, string>): Segment
 /** Types that stand by themselves: the pools and origins of others are not among them. */
 const REMOVABLE = /^(striped|error|zero|mirror|raid\w*)$/;
 
-/** Removes a volume with its parts. Throws `DENIED` for one that others need. */
-export function planRemoveVolume(
-  group: VolumeGroup,
-  name: string,
-): GroupPlan & { readonly removed: readonly string[] } {
+export interface RemovePlan extends GroupPlan {
+  readonly removed: readonly string[];
+}
+
+/** Removes a volume with its parts, an origin with its snapshots. Throws `DENIED` for one that others need. */
+export function planRemoveVolume(group: VolumeGroup, name: string): RemovePlan {
   const volume = findVolume(group, name);
+  if (snapshotsOn(group, name).length > 0) return planRemoveOrigin(group, name);
+  const joint = snapshotOf(group, name);
+  if (joint) return planRemoveSnapshot(group, joint);
   refuseHidden(group, volume, "remove");
   const type = volume.segments.find((segment) => !REMOVABLE.test(segment.type))?.type;
   if (type !== undefined)
@@ -92,6 +97,33 @@ export function planRemoveVolume(
   const removed = volumeTree(group, name);
   const logicalVolumes = group.logicalVolumes.filter((other) => !removed.includes(other.name));
   return { removed, group: { ...group, logicalVolumes }, steps: [`Logical volume "${name}" successfully removed.`] };
+}
+
+/** An origin takes its snapshots with it. */
+function planRemoveOrigin(group: VolumeGroup, name: string): RemovePlan {
+  const removed: string[] = [];
+  const steps: string[] = [];
+  let left = group;
+  for (const { cow } of snapshotsOn(group, name)) {
+    const plan = planRemoveSnapshot(left, snapshotOf(left, cow)!, true);
+    left = plan.group;
+    removed.push(...plan.removed);
+    steps.push(...plan.steps);
+  }
+  const plan = planRemoveVolume(left, name);
+  return { removed: [...removed, ...plan.removed], group: plan.group, steps: [...steps, ...plan.steps] };
+}
+
+function planRemoveSnapshot(
+  group: VolumeGroup,
+  { cow, merging, volume }: SnapshotJoint,
+  withOrigin = false,
+): RemovePlan {
+  if (merging && !withOrigin)
+    throw new DiskError("DENIED", `Can't remove merging snapshot logical volume ${group.name}/${cow}.`);
+  const removed = [volume.name, ...volumeTree(group, cow)];
+  const logicalVolumes = group.logicalVolumes.filter((other) => !removed.includes(other.name));
+  return { removed, group: { ...group, logicalVolumes }, steps: [`Logical volume "${cow}" successfully removed.`] };
 }
 
 export interface ChangeVolumeRequest {
@@ -135,6 +167,8 @@ function withName(names: readonly string[], name: string, present: boolean, behi
 }
 
 function refuseHidden(group: VolumeGroup, volume: LogicalVolume, verb: string): void {
+  const snapshot = snapshotOf(group, volume.name);
+  if (snapshot && !snapshot.merging) return; // hidden in the text only
   const users = volumesAbove(group, volume.name);
   if (isVisible(volume) || users.length === 0) return;
   throw new DiskError(

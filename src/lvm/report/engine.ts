@@ -5,7 +5,7 @@
 import { DiskError } from "../../errors.js";
 import { printSize, type Units } from "./units.js";
 
-export type FieldKind = "text" | "number" | "size" | "list";
+export type FieldKind = "text" | "number" | "size" | "list" | "percent";
 
 /** What a getter returns: bytes for sizes; null for nothing to tell. */
 export type FieldValue = string | number | readonly string[] | null;
@@ -132,9 +132,13 @@ function compareRows<Row>(a: readonly FieldValue[], b: readonly FieldValue[], ke
 }
 
 function compareValues(kind: FieldKind, a: FieldValue, b: FieldValue): number {
-  if (kind === "number" || kind === "size") return Number(a ?? -1) - Number(b ?? -1);
+  if (isNumeric(kind)) return Number(a ?? -1) - Number(b ?? -1);
   const [left, right] = [sortText(a), sortText(b)];
   return left < right ? -1 : left > right ? 1 : 0;
+}
+
+export function isNumeric(kind: FieldKind): boolean {
+  return kind === "number" || kind === "size" || kind === "percent";
 }
 
 /** Brackets around the names of hidden volumes do not count. */
@@ -145,5 +149,11 @@ function sortText(value: FieldValue): string {
 function printValue<Row>({ kind, join = "," }: Field<Row>, value: FieldValue, units: Units): string {
   if (value === null) return "";
   if (kind === "size") return printSize(value as number, units);
+  if (kind === "percent") return printPercent(value as number);
   return Array.isArray(value) ? value.join(join) : String(value);
+}
+
+/** Two digits; what is not all or nothing is never shown as that. */
+function printPercent(value: number): string {
+  return (value <= 0 || value >= 100 ? value : Math.min(99.99, Math.max(0.01, value))).toFixed(2);
 }

@@ -5,7 +5,7 @@
  */
 import { parseSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
-import type { Cells, FieldKind, FieldValue } from "./engine.js";
+import { type Cells, type FieldKind, type FieldValue, isNumeric } from "./engine.js";
 
 export type Selection = (row: Cells) => boolean;
 
@@ -136,7 +136,7 @@ const OPERATORS: Readonly<Record<string, (wanted: string) => Test>> = {
 };
 
 function equals(kind: FieldKind, value: FieldValue, wanted: string): boolean {
-  if (kind === "number" || kind === "size") return value !== null && Number(value) === numberOf(kind, wanted);
+  if (isNumeric(kind)) return value !== null && Number(value) === numberOf(kind, wanted);
   if (Array.isArray(value)) return value.includes(wanted) || value.join(",") === wanted;
   return plain(value) === wanted;
 }
@@ -145,7 +145,7 @@ function ordered(holds: (order: number) => boolean) {
   return (wanted: string): Test =>
     (kind, value) => {
       if (value === null) return false;
-      if (kind === "number" || kind === "size") return holds(Number(value) - numberOf(kind, wanted));
+      if (isNumeric(kind)) return holds(Number(value) - numberOf(kind, wanted));
       const text = plain(value);
       return holds(text < wanted ? -1 : text > wanted ? 1 : 0);
     };
@@ -166,6 +166,7 @@ function matching(pattern: string, should: boolean): Test {
 
 /** Sizes without a unit are mebibytes, as in LVM2. */
 function numberOf(kind: FieldKind, text: string): number {
+  if (kind === "percent") return /^\d+(\.\d+)?%?$/.test(text) ? Number.parseFloat(text) : Number.NaN;
   if (kind === "number") return /^-?\d+$/.test(text) ? Number(text) : Number.NaN;
   return parseSize(/^[\d.]+$/.test(text) ? `${text}m` : text);
 }

@@ -2,6 +2,7 @@
 import { isMarkedMissing, isVisible, type LogicalVolume, numberField, type Segment, textField } from "../metadata.js";
 import type { FoundGroup } from "../scan.js";
 import { segmentType } from "../segments/types.js";
+import type { Measured } from "./measure.js";
 
 /** A part of another volume, and as what. */
 interface Membership {
@@ -26,9 +27,11 @@ export class GroupFacts {
   readonly #thinBy = new Map<string, LogicalVolume[]>();
   readonly #thinOf = new Map<string, LogicalVolume[]>();
   readonly #missing: ReadonlySet<string>;
+  readonly #measured: ReadonlyMap<string, Measured>;
 
-  constructor(found: FoundGroup) {
+  constructor(found: FoundGroup, measured: ReadonlyMap<string, Measured> = new Map()) {
     this.found = found;
+    this.#measured = measured;
     const { logicalVolumes, physicalVolumes } = found.group;
     this.#byName = new Map(logicalVolumes.map((volume) => [volume.name, volume]));
     this.#missing = new Set(
@@ -61,6 +64,11 @@ export class GroupFacts {
       const pool = textField(segment, "thin_pool") ?? "";
       this.#thinBy.set(pool, [...(this.#thinBy.get(pool) ?? []), parent]);
     }
+  }
+
+  /** What the volume's own bytes say; nothing when nobody looked. */
+  measured({ name }: LogicalVolume): Measured {
+    return this.#measured.get(name) ?? {};
   }
 
   volume(name: string | null): LogicalVolume | undefined {
@@ -190,7 +198,7 @@ export class GroupFacts {
     return [...new Set(roles)];
   }
 
-  /** The ten letters of lvs(8). No volume is active in a kernel: state and open are hyphens. */
+  /** The ten letters of lvs(8). No volume is active in a kernel: state is a hyphen or I for an invalid snapshot, open a hyphen. */
   attributesOf(volume: LogicalVolume): string {
     const [segment] = volume.segments;
     const flag = (name: string, letter: string) => (volume.flags.includes(name) ? letter : "-");
@@ -200,7 +208,7 @@ export class GroupFacts {
       volume.status.includes("WRITE") && this.found.group.status.includes("WRITE") ? "w" : "r",
       volume.status.includes("LOCKED") ? policy.toUpperCase() : policy,
       volume.status.includes("FIXED_MINOR") ? "m" : "-",
-      "-",
+      this.measured(volume).store?.valid === false ? "I" : "-",
       "-",
       this.#targetLetter(volume),
       this.#zeroes(volume) ? "z" : "-",

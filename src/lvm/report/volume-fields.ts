@@ -33,6 +33,13 @@ const list = (name: string, heading: string, get: Get, join = ","): Field<Volume
   join,
 });
 
+const percent = (name: string, heading: string, get: (row: VolumeRow) => number | undefined): Field<VolumeRow> => ({
+  name,
+  heading,
+  kind: "percent",
+  get: (row) => get(row) ?? null,
+});
+
 const nothing: Get = () => null;
 const uuid = (volume: LogicalVolume | undefined) => volume?.id ?? null;
 const shown = ({ facts }: VolumeRow, volume: LogicalVolume | undefined) => (volume ? facts.shownName(volume) : null);
@@ -54,7 +61,9 @@ export const VOLUME_FIELDS: readonly Field<VolumeRow>[] = [
   text("lv_parent", "Parent", ({ facts, volume }) => facts.parentOf(volume)?.name ?? null),
   list("lv_layout", "Layout", ({ facts, volume }) => facts.layoutOf(volume)),
   list("lv_role", "Role", ({ facts, volume }) => facts.roleOf(volume)),
-  text("lv_merging", "Merging", ({ facts, volume }) => (facts.snapshotOf(volume)?.merging ? "merging" : null)),
+  text("lv_merging", "Merging", ({ facts, volume }) =>
+    facts.snapshotOf(volume)?.merging || facts.snapshotsOn(volume).some(({ merging }) => merging) ? "merging" : null,
+  ),
   text("lv_converting", "Converting", nothing),
   text("lv_allocation_policy", "AllocPol", ({ volume }) => volume.allocation),
   text("lv_allocation_locked", "AllocLock", ({ volume }) =>
@@ -100,12 +109,18 @@ export const VOLUME_FIELDS: readonly Field<VolumeRow>[] = [
   text("lv_profile", "LProfile", ({ volume }) => (fieldValue(volume.rest, "profile") as string | undefined) ?? null),
   text("lv_time", "CTime", ({ volume }) => (volume.creationTime === null ? null : time(volume.creationTime))),
   text("lv_host", "Host", ({ volume }) => volume.creationHost),
-  text("data_percent", "Data%", nothing),
-  text("snap_percent", "Snap%", nothing),
+  percent("data_percent", "Data%", ({ facts, volume }) => facts.measured(volume).dataPercent),
+  percent("snap_percent", "Snap%", ({ facts, volume }) => {
+    const { store, dataPercent } = facts.measured(volume);
+    return store && dataPercent;
+  }),
   text("metadata_percent", "Meta%", nothing),
   text("copy_percent", "Cpy%Sync", nothing),
   text("sync_percent", "Cpy%Sync", nothing),
   text("lv_health_status", "Health", ({ facts, volume }) => (facts.isPartial(volume) ? "partial" : null)),
+  text("lv_snapshot_invalid", "SnapInvalid", ({ facts, volume }) =>
+    facts.measured(volume).store?.valid === false ? "snapshot invalid" : null,
+  ),
   text("lv_attr", "Attr", ({ facts, volume }) => facts.attributesOf(volume)),
 ];
 

@@ -7,6 +7,7 @@
  */
 import { DiskError } from "../../errors.js";
 import { diffGroups } from "../../lvm/changes/diff.js";
+import { exclusive, type NeededLock, neededLocks } from "../../lvm/changes/endangered.js";
 import { markMissing, missingPvs } from "../../lvm/changes/missing.js";
 import { requireChangeable } from "../../lvm/changes/plan.js";
 import { checkGroup } from "../../lvm/check-group.js";
@@ -16,7 +17,7 @@ import type { Random } from "../../lvm/id.js";
 import type { LogicalVolume, TextHeader, VolumeGroup } from "../../lvm/metadata.js";
 import { type FoundGroup, type FoundPv, findGroup } from "../../lvm/scan.js";
 import { archiveGroup, backupGroup, removeBackup } from "./archive.js";
-import { endangeredVolumes, type HeldLock, lockGroups, lockVolume } from "./locks.js";
+import { lockGroups, lockNeeded } from "./locks.js";
 import { openSession } from "./open-session.js";
 import type { Session, SessionOptions } from "./session.js";
 
@@ -43,6 +44,8 @@ export interface ChangeOptions {
   readonly allowExported?: boolean;
   /** False: no archive, no backup. Default true. */
   readonly autobackup?: boolean;
+  /** Ids of volumes that the caller keeps from harm itself: it has their locks, or leaves what their users rely on. */
+  readonly safe?: ReadonlySet<string>;
 }
 
 /** What a change makes of a group. */
@@ -137,7 +140,7 @@ export async function applyChange(
   context: LvmContext,
   found: FoundGroup | null,
   change: GroupChange,
-  { dryRun = false, autobackup = true }: ChangeOptions,
+  { dryRun = false, autobackup = true, safe }: ChangeOptions,
 ): Promise<ChangeResult> {
   if (change.unchanged) return { steps: change.steps, diff: [] };
   const before = found?.group ?? null;
@@ -181,7 +184,15 @@ export async function applyChange(
     if (autobackup) keepBackup(context, before, after);
   };
   if (!before || change.moved) await write();
-  else await withVolumesLocked(context, before, change.inUse ?? endangeredVolumes(before, after), write);
+  else {
+    const needed = change.inUse ? exclusive(change.inUse) : neededLocks(before, after);
+    await withVolumesLocked(
+      context,
+      before,
+      needed.filter(({ volume }) => !safe?.has(volume.id)),
+      write,
+    );
+  }
   return result;
 }
 
@@ -232,18 +243,14 @@ function refuseDamage(after: VolumeGroup | null): void {
 export async function withVolumesLocked<T>(
   { paths }: LvmContext,
   group: VolumeGroup,
-  volumes: readonly LogicalVolume[],
+  needed: readonly NeededLock[],
   work: () => Promise<T>,
 ): Promise<T> {
-  const held: HeldLock[] = [];
+  const lock = await lockNeeded(paths.home, group, needed);
   try {
-    for (const volume of volumes)
-      held.push(
-        await lockVolume(paths.home, group, volume, "write", `change logical volume ${group.name}/${volume.name}`),
-      );
     return await work();
   } finally {
-    for (const lock of held) await lock.release();
+    await lock.release();
   }
 }
 

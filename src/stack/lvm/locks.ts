@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import { DiskError } from "../../errors.js";
 import { volumesAbove } from "../../lvm/changes/dependents.js";
+import type { NeededLock } from "../../lvm/changes/endangered.js";
 import { isVisible, type LogicalVolume, type VolumeGroup } from "../../lvm/metadata.js";
 import { type LockState, SharedStates } from "../../lvm/shared-states.js";
 import { type OpenFile, openFile } from "../../os/file.js";
@@ -23,21 +24,10 @@ const RETRY_MS = 25;
 export const ORPHANS = "#orphans";
 
 /** Locks groups against other changes, in the order of their names, waiting for others. */
-export async function lockGroups(home: string, names: readonly string[]): Promise<HeldLock> {
-  const held: HeldLock[] = [];
-  const release = async () => {
-    for (const lock of held.toReversed()) await lock.release();
-  };
-  try {
-    for (const name of [...new Set(names)].sort()) {
-      const purpose = name === ORPHANS ? "change physical volumes" : `change volume group ${name}`;
-      held.push(await retried(() => lockNamed(home, `V_${name}`, "write", purpose)));
-    }
-    return { release };
-  } catch (error) {
-    await release();
-    throw error;
-  }
+export function lockGroups(home: string, names: readonly string[]): Promise<HeldLock> {
+  const purpose = (name: string) => (name === ORPHANS ? "change physical volumes" : `change volume group ${name}`);
+  const take = (name: string) => retried(() => lockNamed(home, `V_${name}`, "write", purpose(name)));
+  return lockAll([...new Set(names)].sort().map((name) => () => take(name)));
 }
 
 async function retried(take: () => Promise<HeldLock>): Promise<HeldLock> {
@@ -63,19 +53,35 @@ export function lockVolume(
 }
 
 /** Locks a volume, and for a part of others (a pool's metadata) those it is a part of: their users rely on it. */
-export async function lockUse(
+export function lockUse(
   home: string,
   group: VolumeGroup,
   volume: LogicalVolume,
   mode: "read" | "write",
   purpose: string,
 ): Promise<HeldLock> {
+  return lockAll(withWholes(group, volume).map((used) => () => lockVolume(home, group, used, mode, purpose)));
+}
+
+/** Keeps away from some volumes whom a change would hurt. */
+export function lockNeeded(home: string, group: VolumeGroup, needed: readonly NeededLock[]): Promise<HeldLock> {
+  return lockAll(
+    needed.map(
+      ({ volume, mode }) =>
+        () =>
+          lockVolume(home, group, volume, mode, `change logical volume ${group.name}/${volume.name}`),
+    ),
+  );
+}
+
+/** All of them, or none. */
+async function lockAll(takes: readonly (() => Promise<HeldLock>)[]): Promise<HeldLock> {
   const locks: HeldLock[] = [];
   const release = async () => {
-    for (const lock of locks.splice(0)) await lock.release();
+    for (const lock of locks.splice(0).toReversed()) await lock.release();
   };
   try {
-    for (const used of withWholes(group, volume)) locks.push(await lockVolume(home, group, used, mode, purpose));
+    for (const take of takes) locks.push(await take());
     return { release };
   } catch (error) {
     await release();
@@ -128,25 +134,7 @@ async function openOrCreate(path: string): Promise<OpenFile> {
   }
 }
 
-function isLocked(error: unknown): boolean {
+/** Refused because somebody uses it. */
+export function isLocked(error: unknown): boolean {
   return error instanceof DiskError && error.code === "DENIED" && error.details.locked === true;
-}
-
-/** The volumes of `before` that lose or move extents by a change, or go away with it. */
-export function endangeredVolumes(before: VolumeGroup, after: VolumeGroup | null): LogicalVolume[] {
-  const left = new Map((after?.logicalVolumes ?? []).map((volume) => [volume.id, volume]));
-  return before.logicalVolumes.filter((volume) => {
-    const now = left.get(volume.id);
-    return !now || !keepsExtents(volume, now);
-  });
-}
-
-/** Every extent stays where it is; there may be more behind them. Rows of a striped segment that grows stay where they are. */
-function keepsExtents(before: LogicalVolume, after: LogicalVolume): boolean {
-  return before.segments.every((segment, i) => {
-    const now = after.segments[i];
-    return (
-      now && now.count >= segment.count && JSON.stringify({ ...now, count: segment.count }) === JSON.stringify(segment)
-    );
-  });
 }

@@ -82,6 +82,7 @@ async function openFrom(
       writable,
       label: quoted,
       states: paths && !forceShare ? statesOf(paths.home) : new SharedStates(),
+      ...(options.warn ? { warn: options.warn } : {}),
       close,
     });
     return releasing(device, lock);

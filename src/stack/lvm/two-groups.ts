@@ -26,7 +26,6 @@ import {
   withLockedSession,
   withVolumesLocked,
 } from "./change.js";
-import { endangeredVolumes } from "./locks.js";
 import type { Session } from "./session.js";
 
 /** `choose` tells which physical volumes go. */
@@ -51,7 +50,7 @@ export function splitGroup(
     if (into) foreseen.push(await applyChange(context, into, { group: plan.into, added: going, steps: [] }, dry));
     const result = { steps: plan.steps, diff: foreseen.flatMap(({ diff }) => diff) };
     if (options.dryRun) return result;
-    await withVolumesLocked(context, found.group, endangeredVolumes(found.group, plan.from), async () => {
+    await withVolumesLocked(context, found.group, neededLocks(found.group, plan.from), async () => {
       await applyChange(context, null, part, into ? { ...options, autobackup: false } : options);
       await applyChange(context, await again(session, name), rest, options);
       const made = await again(session, plan.part.name);
@@ -79,7 +78,7 @@ export function mergeGroups(
     const joined = (found: FoundGroup) => ({ group, steps, added: present(found) });
     const foreseen = await applyChange(context, into, joined(from), { ...options, dryRun: true });
     if (options.dryRun) return foreseen;
-    await withVolumesLocked(context, from.group, from.group.logicalVolumes, async () => {
+    await withVolumesLocked(context, from.group, exclusive(from.group.logicalVolumes), async () => {
       await applyChange(context, from, { group: exported(from.group, true), steps: [] }, options);
       const ending = await again(session, source);
       await applyChange(context, await again(session, target), joined(ending), options);

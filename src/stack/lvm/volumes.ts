@@ -44,7 +44,7 @@ export function withWiping(plan: CreateVolumePlan, { zero, wipe }: WipeOptions):
 }
 
 /** A read-only volume is wiped too. */
-function withWrite<V extends VolumeGroup["logicalVolumes"][number]>(volume: V, name: string): V {
+export function withWrite<V extends VolumeGroup["logicalVolumes"][number]>(volume: V, name: string): V {
   return volume.name === name && !volume.status.includes("WRITE")
     ? { ...volume, status: [...volume.status, "WRITE"] }
     : volume;

@@ -23,6 +23,7 @@ export interface LvcreateFlags extends CommonFlags, SizeFlags {
   readonly nosync?: boolean;
   readonly mirrorlog?: "core" | "disk";
   readonly snapshot?: boolean;
+  readonly chunksize?: number;
   readonly thin?: boolean;
   readonly thinpool?: string;
   readonly virtualsize?: string;

@@ -24,7 +24,7 @@ export default function define(command: Command): void {
     addPolicy(
       addChanging(
         command
-          .argument("<vg>", "the group")
+          .argument("<vg>", "the group; for a snapshot its origin, VG/LV")
           .argument("[disks...]", "only on these physical volumes, also DISK:0-99 or @tag"),
       ),
     ),
@@ -49,13 +49,17 @@ export default function define(command: Command): void {
     .option("-R, --regionsize <size>", "what is made alike at once after a cut (default: 2M)", parseMebibytes)
     .option("--nosync", "do not make the legs alike: what was never written may differ")
     .addOption(new Option("--mirrorlog <where>", "of a mirror: on a volume, or nowhere").choices(["disk", "core"]))
-    .option("-s, --snapshot", "not in this version")
+    .option(
+      "-s, --snapshot",
+      "a snapshot of the volume VG/LV that is named instead of a group; -L or -l is what it may keep",
+    )
+    .option("-c, --chunksize <size>", "of a snapshot: 4k to 512k (default: 4k)", parseKibibytes)
     .option("-T, --thin", "not in this version")
     .option("--thinpool <pool>", "not in this version")
     .option("-V, --virtualsize <size>", "not in this version")
     .addHelpText(
       "after",
-      "\nExamples:\n  xvd lvcreate -L 10G -n root vg0\n  xvd lvcreate -i 2 -I 64k -l 100%FREE -n data vg0 p0.dsk p1.dsk:100-\n  xvd lvcreate --type raid1 -m 1 -L 10G -n safe vg0",
+      "\nExamples:\n  xvd lvcreate -L 10G -n root vg0\n  xvd lvcreate -i 2 -I 64k -l 100%FREE -n data vg0 p0.dsk p1.dsk:100-\n  xvd lvcreate --type raid1 -m 1 -L 10G -n safe vg0\n  xvd lvcreate -s -L 1G -n before vg0/root",
     )
     .action((name: string, disks: string[], flags: LvcreateFlags) => run(name, disks, flags));
 }
@@ -63,6 +67,7 @@ export default function define(command: Command): void {
 async function run(target: string, disks: string[], flags: LvcreateFlags): Promise<void> {
   const raid = raidTypeOf(flags);
   if (raid !== null) return (await import("./lvcreate-raid.js")).createRaid(target, disks, flags, raid);
+  if (wantsSnapshot(flags)) return (await import("./lvcreate-snapshot.js")).createSnapshot(target, disks, flags);
   refuseTypes(flags);
   const size = givenSize(flags);
   if (!size) throw usage("Please specify either size (-L) or extents (-l)");
@@ -92,6 +97,10 @@ function raidTypeOf({ type, mirrors = 0, stripes = 1 }: LvcreateFlags): string |
   if (type !== undefined) return type === "mirror" || raidLevel(type) ? type : null;
   if (mirrors === 0) return null;
   return stripes > 1 ? "raid10" : "raid1";
+}
+
+function wantsSnapshot({ snapshot, type, thin, thinpool }: LvcreateFlags): boolean {
+  return type === "snapshot" || (snapshot === true && type === undefined && !thin && thinpool === undefined);
 }
 
 /** Types that LVM2 has and this version only shows. */

@@ -1,20 +1,24 @@
 /** `xvd lvremove`: volumes go away, their extents become free. `vgcfgrestore --last` takes it back. */
 import type { Command } from "commander";
+import { DiskError } from "../../../errors.js";
 import { planRemoveVolume } from "../../../lvm/changes/volume.js";
-import { isVisible, type VolumeGroup } from "../../../lvm/metadata.js";
+import { isVisible, type LogicalVolume, type VolumeGroup } from "../../../lvm/metadata.js";
+import { snapshotsOn } from "../../../lvm/segments/snapshot/roles.js";
+import { askYesNo } from "../../ask.js";
 import {
   addChanging,
   type CommonFlags,
   changeOptions,
   countForce,
   groupTargets,
+  isDryRun,
   joinResults,
   lvmContext,
   printChange,
 } from "./options.js";
 
 export default function define(command: Command): void {
-  countForce(command);
+  const force = countForce(command);
   addChanging(command.argument("<names...>", "VG/LV, or VG for all of its volumes")).action(
     async (names: string[], flags: CommonFlags) => {
       const { changeGroup } = await import("../../../stack/lvm/change.js");
@@ -22,18 +26,41 @@ export default function define(command: Command): void {
       const results = [];
       for (const [group, volumes] of groupTargets(names))
         results.push(
-          await changeGroup(context, group, { ...changeOptions(context, flags), allowMissing: true }, (found) => {
+          await changeGroup(context, group, { ...changeOptions(context, flags), allowMissing: true }, async (found) => {
             let left: VolumeGroup = found.group;
             const steps: string[] = [];
-            for (const name of volumes ?? found.group.logicalVolumes.filter(isVisible).map((volume) => volume.name)) {
+            const removed = new Set<string>();
+            for (const name of volumes ?? found.group.logicalVolumes.filter(isAlone).map((volume) => volume.name)) {
+              if (removed.has(name)) continue; // it went with its origin
+              if (!flags.yes && force() === 0 && !isDryRun(flags)) await confirmOrigin(left, name);
               const plan = planRemoveVolume(left, name);
               left = plan.group;
               steps.push(...plan.steps);
+              for (const each of plan.removed) removed.add(each);
             }
             return { group: left, steps };
           }),
         );
       printChange(flags, joinResults(results));
+    },
+  );
+}
+
+/** Not the entries that join origins and snapshots. */
+function isAlone(volume: LogicalVolume): boolean {
+  return isVisible(volume) && volume.segments[0]?.type !== "snapshot";
+}
+
+async function confirmOrigin(group: VolumeGroup, name: string): Promise<void> {
+  const count = snapshotsOn(group, name).length;
+  if (count === 0) return;
+  const full = `${group.name}/${name}`;
+  if (await askYesNo(`Do you really want to remove origin logical volume ${full} with ${count} snapshots(s)?`)) return;
+  throw new DiskError(
+    "DENIED",
+    `Logical volume ${full} not removed: ${count} snapshots go with it, allowed with --yes`,
+    {
+      details: { volume: full, snapshots: count },
     },
   );
 }

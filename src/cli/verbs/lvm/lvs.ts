@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { findVolume } from "../../../lvm/metadata.js";
 import type { Report } from "../../../lvm/report/engine.js";
 import { GROUP_FIELDS } from "../../../lvm/report/group-fields.js";
+import { measureVolumes } from "../../../lvm/report/measure.js";
 import { GroupFacts } from "../../../lvm/report/volume-facts.js";
 import {
   SEGMENT_FIELDS,
@@ -32,18 +33,26 @@ function lvsReport(segments: boolean): Report<VolumeRow> {
   };
 }
 
-function rowsOf(scan: Scan, names: readonly string[], { all = false }: ReportFlags, bySegment: boolean): VolumeRow[] {
+async function rowsOf(
+  scan: Scan,
+  names: readonly string[],
+  { all = false }: ReportFlags,
+  bySegment: boolean,
+): Promise<VolumeRow[]> {
   const targets = names.length > 0 ? groupTargets(names) : new Map(scan.groups.map(({ group }) => [group.name, null]));
-  return [...targets].flatMap(([name, volumes]) => {
-    const groups = names.length > 0 ? [findGroup(scan, name)] : scan.groups.filter(({ group }) => group.name === name);
-    return groups.flatMap((found) => {
-      const facts = new GroupFacts(found);
-      const chosen =
-        volumes?.map((volume) => findVolume(found.group, volume)) ??
-        found.group.logicalVolumes.filter((volume) => !facts.isJoint(volume) && (all || facts.isShown(volume)));
-      return chosen.flatMap((volume) =>
-        (bySegment ? volume.segments : volume.segments.slice(0, 1)).map((segment) => ({ facts, volume, segment })),
-      );
-    });
+  const groups = [...targets].flatMap(([name, volumes]) => {
+    const found = names.length > 0 ? [findGroup(scan, name)] : scan.groups.filter(({ group }) => group.name === name);
+    return found.map((each) => ({ found: each, volumes }));
   });
+  const rows: VolumeRow[] = [];
+  for (const { found, volumes } of groups) {
+    const facts = new GroupFacts(found, await measureVolumes(found));
+    const chosen =
+      volumes?.map((volume) => findVolume(found.group, volume)) ??
+      found.group.logicalVolumes.filter((volume) => !facts.isJoint(volume) && (all || facts.isShown(volume)));
+    for (const volume of chosen)
+      for (const segment of bySegment ? volume.segments : volume.segments.slice(0, 1))
+        rows.push({ facts, volume, segment });
+  }
+  return rows;
 }

@@ -44,7 +44,7 @@ export async function runReport<Row>(
   name: string,
   flags: ReportFlags,
   report: Report<Row>,
-  rows: (scan: Scan) => readonly Row[],
+  rows: (scan: Scan) => readonly Row[] | Promise<readonly Row[]>,
 ): Promise<void> {
   const units = parseUnits(flags.units ?? "r", !flags.nosuffix);
   const known = (field: string) => findField(report, field) !== undefined;
@@ -54,7 +54,7 @@ export async function runReport<Row>(
   const session = await openSession(chosenDevices(context, flags), { paths, ...(domainName ? { domainName } : {}) });
   try {
     for (const warning of session.scan.warnings) context.warn(warning);
-    const table = makeTable(report, rows(session.scan), {
+    const table = makeTable(report, await rows(session.scan), {
       columns: flags.options ?? [],
       units,
       ...(flags.sort === undefined ? {} : { sort: flags.sort }),

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { DiskError } from "../../../errors.js";
 import type { ResizeVolumeRequest } from "../../../lvm/changes/resize-volume.js";
 import type { AllocationPolicy } from "../../../lvm/metadata.js";
+import { snapshotOf } from "../../../lvm/segments/snapshot/roles.js";
 import {
   addChanging,
   type CommonFlags,
@@ -75,7 +76,10 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
       ...(flags.alloc ? { allocation: flags.alloc } : {}),
       ...(within ? { within } : {}),
     });
-    if (plan.to < plan.from && force === 0) await refuseCutFilesystem(found, volume, plan.to * found.group.extentSize);
+    if (plan.to < plan.from && snapshotOf(found.group, volume))
+      await (await import("../../../stack/lvm/snapshots.js")).refuseCutStore(found, volume, plan.to);
+    else if (plan.to < plan.from && force === 0)
+      await refuseCutFilesystem(found, volume, plan.to * found.group.extentSize);
     return plan;
   });
   printChange(flags, result);

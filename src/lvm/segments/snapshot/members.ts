@@ -7,7 +7,7 @@
  * A cut at any time leaves each snapshot as it was: up to the commit the origin still has the old contents, afterwards the store has.
  */
 import type { BlockDevice } from "../../../block/device.js";
-import { RangeLock } from "../../../block/range-lock.js";
+import type { RangeLock } from "../../../block/range-lock.js";
 import type { SharedState } from "../../shared-states.js";
 import type { ExceptionStore, NewException } from "./store.js";
 

@@ -13,7 +13,7 @@ const RUN = 1 << 20;
 
 export interface MergeOptions {
   readonly signal?: AbortSignal;
-  /** Exceptions done, of how many. */
+  /** Bytes done, of how many. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -23,7 +23,7 @@ export async function mergeSnapshot(shared: SnapshotMembers, { signal, onProgres
   if (!merging) throw new TypeError("nothing is to be merged");
   const { store, lock, size } = merging;
   store.requireValid();
-  const total = store.length;
+  const total = store.length * store.chunkSize;
   const most = Math.max(1, RUN / store.chunkSize);
   for (let done = 0; ; ) {
     signal?.throwIfAborted();
@@ -39,6 +39,6 @@ export async function mergeSnapshot(shared: SnapshotMembers, { signal, onProgres
       await origin.flush();
       await store.removeLast(run);
     });
-    onProgress?.((done += run.length), total);
+    onProgress?.((done += run.length * store.chunkSize), total);
   }
 }

@@ -5,13 +5,11 @@
 import type { BlockDevice } from "../../../block/device.js";
 import { RangeLock } from "../../../block/range-lock.js";
 import { DiskError } from "../../../errors.js";
-import { SECTOR } from "../../layout.js";
-import { findVolume, numberField } from "../../metadata.js";
+import { findVolume } from "../../metadata.js";
 import { failing, type OpenContext, segmentSize } from "../target.js";
-import { DEFAULT_CHUNK } from "./layout.js";
 import { type Member, SnapshotMembers } from "./members.js";
 import { originView } from "./origin-view.js";
-import { clusterOf, type SnapshotJoint, snapshotOf, snapshotsOn } from "./roles.js";
+import { chunkSizeOf, clusterOf, type SnapshotJoint, snapshotOf, snapshotsOn } from "./roles.js";
 import { snapshotView } from "./snapshot-view.js";
 import { ExceptionStore } from "./store.js";
 
@@ -69,7 +67,6 @@ async function openMembers(context: OpenContext, originName: string): Promise<Sn
 async function openMember(context: OpenContext, joint: SnapshotJoint, writable: boolean): Promise<Member> {
   const { group } = context;
   const cow = await context.open(joint.cow, { own: true });
-  const chunkSize = (numberField(joint.segment, "chunk_size") ?? DEFAULT_CHUNK / SECTOR) * SECTOR;
-  const store = await ExceptionStore.open(cow, chunkSize, writable);
+  const store = await ExceptionStore.open(cow, chunkSizeOf(joint), writable);
   return { name: joint.cow, store, size: segmentSize(group, joint.segment), lock: new RangeLock() };
 }

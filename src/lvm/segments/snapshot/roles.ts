@@ -2,7 +2,9 @@
  * Who is whose snapshot, as the text says it: a volume `snapshotN` of one segment joins an origin and a store; the store's volume has
  * the snapshot's name.
  */
-import { type LogicalVolume, type Segment, textField, type VolumeGroup } from "../../metadata.js";
+import { SECTOR } from "../../layout.js";
+import { type LogicalVolume, numberField, type Segment, textField, type VolumeGroup } from "../../metadata.js";
+import { DEFAULT_CHUNK } from "./layout.js";
 
 export interface SnapshotJoint {
   /** The joining volume. */
@@ -36,6 +38,12 @@ export function snapshotsOn(group: VolumeGroup, origin: string): SnapshotJoint[]
 /** Of the volume that is a snapshot's store. */
 export function snapshotOf(group: VolumeGroup, name: string): SnapshotJoint | undefined {
   return snapshotJoints(group).find((joint) => joint.cow === name);
+}
+
+/** Bytes, as the group says; the store's header overrides it. */
+export function chunkSizeOf({ segment }: SnapshotJoint): number {
+  const sectors = numberField(segment, "chunk_size");
+  return sectors === null ? DEFAULT_CHUNK : sectors * SECTOR;
 }
 
 /** What stands for an origin with all of its snapshots, where users of any of them meet: a name for locks, not a volume. */

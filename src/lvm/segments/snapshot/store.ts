@@ -30,14 +30,6 @@ export interface NewException {
   readonly newChunk: number;
 }
 
-/** Bytes. */
-export interface StoreUsage {
-  /** Data, exceptions and header. */
-  readonly used: number;
-  readonly metadata: number;
-  readonly total: number;
-}
-
 const OLD = SNAPSHOT_EXCEPTION.fields.oldChunk.offset;
 const NEW = SNAPSHOT_EXCEPTION.fields.newChunk.offset;
 
@@ -92,14 +84,6 @@ export class ExceptionStore {
   /** How many exceptions there are. */
   get length(): number {
     return this.#area * this.perArea + this.#count;
-  }
-
-  get usage(): StoreUsage {
-    return {
-      used: Math.min(this.#nextFree, this.#chunks) * this.chunkSize,
-      metadata: (this.#area + 2) * this.chunkSize,
-      total: this.cow.size,
-    };
   }
 
   /** A chunk for data that is to be committed; 0: the store is full. The kernel needs an area behind one that is full. */
@@ -327,7 +311,7 @@ function headerSector(chunkSize: number, valid: boolean): Uint8Array {
 }
 
 /** Null for a store that nobody has used yet. */
-async function readHeader(cow: BlockDevice): Promise<{ valid: boolean; chunkSize: number } | null> {
+export async function readHeader(cow: BlockDevice): Promise<{ valid: boolean; chunkSize: number } | null> {
   const sector = new Uint8Array(SECTOR);
   await cow.read(0, sector);
   if (isZero(sector.subarray(0, 4))) return null;
