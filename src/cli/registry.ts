@@ -73,6 +73,7 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
       summary: "print labels and metadata of a disk as they lie on it",
       load: () => import("./verbs/lvm/pvck.js"),
     },
+    pvmove: { summary: "move extents to other physical volumes", load: () => import("./verbs/lvm/pvmove.js") },
     vgcreate: { summary: "make a volume group", load: () => import("./verbs/lvm/vgcreate.js") },
     vgs: { summary: "list volume groups", load: () => import("./verbs/lvm/vgs.js") },
     vgextend: { summary: "add physical volumes to a group", load: () => import("./verbs/lvm/vgextend.js") },

@@ -8,6 +8,7 @@ import { checkVolumeName } from "../names.js";
 import { segmentType } from "../segments/types.js";
 import { type Size, type SizedExtents, sizeInExtents } from "./extents.js";
 import { type GroupPlan, messageSize, usage } from "./plan.js";
+import { continuesSegment } from "./segment-cuts.js";
 
 /** What volumes of every type are asked for. */
 export interface NewVolumeRequest {
@@ -231,20 +232,10 @@ export function appendAllocations(
       metadataAreas: [],
       fields,
     };
-    if (last && continues(last, added)) result[result.length - 1] = { ...last, count: last.count + added.count };
+    if (last && continuesSegment(last, added)) result[result.length - 1] = { ...last, count: last.count + added.count };
     else result.push(added);
   }
   return result;
-}
-
-function continues(last: Segment, next: Segment): boolean {
-  if (last.type !== next.type || last.areas.length !== next.areas.length || last.tags.length > 0) return false;
-  if (JSON.stringify(last.fields) !== JSON.stringify(next.fields)) return false;
-  const each = last.count / last.areas.length;
-  return last.areas.every((area, i) => {
-    const follow = next.areas[i]!;
-    return area.kind === "pv" && follow.kind === "pv" && area.pv === follow.pv && area.pe + each === follow.pe;
-  });
 }
 
 export function virtualSegment(type: string, count: number, start = 0): Segment {

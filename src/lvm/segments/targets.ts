@@ -2,6 +2,7 @@
 import { DiskError } from "../../errors.js";
 import type { Segment } from "../metadata.js";
 import { RAID_TYPES } from "../raid/levels.js";
+import { openPvmove } from "./pvmove.js";
 import { openStriped } from "./striped.js";
 import type { OpenContext, OpenTarget, Target } from "./target.js";
 import { segmentType } from "./types.js";
@@ -22,7 +23,7 @@ const TARGETS: ReadonlyMap<string, OpenTarget> = new Map<string, OpenTarget>([
 
 export async function openTarget(context: OpenContext, segment: Segment): Promise<Target> {
   const { type, typeFlags } = segment;
-  const open = TARGETS.get(type);
+  const open = context.volume.status.includes("PVMOVE") && type === "mirror" ? openPvmove : TARGETS.get(type);
   if (open && typeFlags.length === 0) return open(context, segment);
   const name = [type, ...typeFlags].join("+");
   const known = segmentType(name) ? "segments of this type are only shown by this version" : "this type is not known";

@@ -11,6 +11,7 @@
  * LVM2 splits in the same order. What is changed is archived before, and all is planned before the first write.
  */
 import { exported } from "../../lvm/changes/change-group.js";
+import { exclusive, neededLocks } from "../../lvm/changes/endangered.js";
 import { planMergeGroups } from "../../lvm/changes/merge-group.js";
 import { requireChangeable } from "../../lvm/changes/plan.js";
 import { planSplitGroup, type SplitGroupRequest } from "../../lvm/changes/split-group.js";
