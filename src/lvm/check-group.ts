@@ -17,8 +17,19 @@ export interface PeRun {
   readonly volume: string;
 }
 
-/** The runs of extents in use on each physical volume, ascending; also overlapping ones. */
-export function usedRuns(group: VolumeGroup): Map<string, PeRun[]> {
+const counted = new WeakMap<VolumeGroup, ReadonlyMap<string, readonly PeRun[]>>();
+
+/** The runs of extents in use on each physical volume, ascending; also overlapping ones. Found once for each group. */
+export function usedRuns(group: VolumeGroup): ReadonlyMap<string, readonly PeRun[]> {
+  let runs = counted.get(group);
+  if (!runs) {
+    runs = findRuns(group);
+    counted.set(group, runs);
+  }
+  return runs;
+}
+
+function findRuns(group: VolumeGroup): Map<string, PeRun[]> {
   const runs = new Map<string, PeRun[]>(group.physicalVolumes.map((pv) => [pv.name, []]));
   for (const volume of group.logicalVolumes)
     for (const segment of volume.segments) {
@@ -81,6 +92,7 @@ function checkNames({ name, physicalVolumes, logicalVolumes }: VolumeGroup): str
 }
 
 function twiceIn(what: string, values: readonly string[]): string[] {
+  if (new Set(values).size === values.length) return [];
   const seen = new Set<string>();
   const twice = new Set<string>();
   for (const value of values) (seen.has(value) ? twice : seen).add(value);

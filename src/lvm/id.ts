@@ -20,6 +20,13 @@ export function formatId(id: string): string {
   return id.replace(GROUPS, "$1-$2-$3-$4-$5-$6-$7");
 }
 
+const FORMATTED = /^[0-9A-Za-z!#]{6}(?:-[0-9A-Za-z!#]{4}){5}-[0-9A-Za-z!#]{6}$/;
+
+/** Whether it is an id in its text form. */
+export function isFormattedId(text: string): boolean {
+  return FORMATTED.test(text);
+}
+
 /** The 32 characters of an id with or without its hyphens; null when it is none. */
 export function parseId(text: string): string | null {
   const id = text.replaceAll("-", "");

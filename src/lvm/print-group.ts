@@ -1,6 +1,6 @@
 /** A `VolumeGroup` to its metadata text: as it stands on disks, or as a backup file. */
 import { printConfig } from "./config/print.js";
-import { type Assign, assign, type Entry, section } from "./config/tree.js";
+import { type Assign, assign, type Entry, type Section, section } from "./config/tree.js";
 import type { Area, LogicalVolume, PhysicalVolume, Segment, TextHeader, VolumeGroup } from "./metadata.js";
 import { segmentType } from "./segments/types.js";
 
@@ -67,7 +67,19 @@ function pvSection(pv: PhysicalVolume): Entry {
   ]);
 }
 
-function lvSection(lv: LogicalVolume): Entry {
+const volumeSections = new WeakMap<LogicalVolume, Section>();
+
+/** One for each volume as long as that is the same: see `printConfig`. */
+function lvSection(lv: LogicalVolume): Section {
+  let made = volumeSections.get(lv);
+  if (!made) {
+    made = makeLvSection(lv);
+    volumeSections.set(lv, made);
+  }
+  return made;
+}
+
+function makeLvSection(lv: LogicalVolume): Section {
   return section(lv.name, [
     assign("id", lv.id),
     assign("status", lv.status),

@@ -3,7 +3,7 @@ import { DiskError } from "../errors.js";
 import { Fields } from "./config/fields.js";
 import { parseConfig } from "./config/parse.js";
 import type { Entry, Section } from "./config/tree.js";
-import { formatId, parseId } from "./id.js";
+import { formatId, isFormattedId, parseId } from "./id.js";
 import {
   type AllocationPolicy,
   type Area,
@@ -111,7 +111,7 @@ function readLv({ key: name, entries }: Section, group: string, names: Names): L
   const where = `logical volume ${JSON.stringify(name)} of ${group}`;
   const fields = new Fields(entries, where);
   const segmentCount = fields.count("segment_count", U32);
-  const segments = fields.sections(/^segment/).map((section) => readSegment(section, where, names));
+  const segments = fields.sections("segment").map((section) => readSegment(section, where, names));
   if (segments.length !== segmentCount)
     throw fields.bad(`it has ${segments.length} segments, its segment_count is ${segmentCount}`);
   segments.sort((a, b) => a.start - b.start);
@@ -178,6 +178,7 @@ function readAreas(fields: Fields, type: string, names: Names): Pick<Segment, "a
 
 function readId(fields: Fields): string {
   const text = fields.text("id");
+  if (isFormattedId(text)) return text;
   const id = parseId(text);
   if (id === null) throw fields.bad(`id is ${JSON.stringify(text.slice(0, 60))}, allowed 32 letters and digits`);
   return formatId(id);

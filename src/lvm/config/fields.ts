@@ -2,15 +2,35 @@
 import { DiskError } from "../../errors.js";
 import type { ConfigValue, Entry, Section } from "./tree.js";
 
+/** Longer sections (a group with all of its volumes) are looked up by a map; most have a handful of entries. */
+const FEW = 24;
+
 export class Fields {
   readonly #where: string;
-  readonly #entries: Map<string, Entry>;
+  /** In their order; null: taken out. */
+  readonly #entries: (Entry | null)[];
+  readonly #index: ReadonlyMap<string, number> | null;
 
   /** `where` names the section in errors. A key that stands twice is `CORRUPT`. */
   constructor(entries: readonly Entry[], where: string) {
     this.#where = where;
-    this.#entries = new Map(entries.map((entry) => [entry.key, entry]));
-    if (this.#entries.size !== entries.length) throw this.bad("a key stands in it twice, allowed once");
+    this.#entries = [...entries];
+    this.#index = entries.length > FEW ? new Map(entries.map(({ key }, i) => [key, i])) : null;
+    const isTwice = this.#index
+      ? this.#index.size !== entries.length
+      : entries.some(({ key }, i) => this.#find(key) !== i);
+    if (isTwice) throw this.bad("a key stands in it twice, allowed once");
+  }
+
+  /** -1 when it is not there, or taken. */
+  #find(key: string): number {
+    if (this.#index) {
+      const i = this.#index.get(key);
+      return i === undefined || this.#entries[i] === null ? -1 : i;
+    }
+    const entries = this.#entries;
+    for (let i = 0; i < entries.length; i++) if (entries[i]?.key === key) return i;
+    return -1;
   }
 
   /** A whole number 0..max. Without a fallback it must be there. */
@@ -45,27 +65,32 @@ export class Fields {
   }
 
   section(key: string): readonly Entry[] | undefined {
-    const entry = this.#entries.get(key);
-    if (!entry) return undefined;
+    const i = this.#find(key);
+    if (i < 0) return undefined;
+    const entry = this.#entries[i]!;
     if (entry.kind !== "section") throw this.bad(`${key} is a value, allowed a section`);
-    this.#entries.delete(key);
+    this.#entries[i] = null;
     return entry.entries;
   }
 
-  /** The sections whose keys match, in their order. */
-  sections(pattern: RegExp): Section[] {
-    const found = [...this.#entries.values()].filter((entry) => entry.kind === "section" && pattern.test(entry.key));
-    for (const { key } of found) this.#entries.delete(key);
-    return found as Section[];
+  /** The sections whose keys begin so, in their order. */
+  sections(prefix: string): Section[] {
+    const found: Section[] = [];
+    for (const [i, entry] of this.#entries.entries())
+      if (entry?.kind === "section" && entry.key.startsWith(prefix)) {
+        found.push(entry);
+        this.#entries[i] = null;
+      }
+    return found;
   }
 
   has(key: string): boolean {
-    return this.#entries.has(key);
+    return this.#find(key) >= 0;
   }
 
   /** What was not taken, in its order. */
   rest(): Entry[] {
-    return [...this.#entries.values()];
+    return this.#entries.filter((entry) => entry !== null);
   }
 
   bad(found: string): DiskError {
@@ -73,10 +98,11 @@ export class Fields {
   }
 
   #assigned(key: string): ConfigValue | undefined {
-    const entry = this.#entries.get(key);
-    if (!entry) return undefined;
+    const i = this.#find(key);
+    if (i < 0) return undefined;
+    const entry = this.#entries[i]!;
     if (entry.kind !== "assign") throw this.bad(`${key} is a section, allowed a value`);
-    this.#entries.delete(key);
+    this.#entries[i] = null;
     return entry.value;
   }
 }

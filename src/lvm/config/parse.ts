@@ -21,19 +21,32 @@ export function parseConfig(text: string, what: string): Entry[] {
   return entries;
 }
 
-const BLANK = /[\s\0]+|#[^\n]*/y;
-const KEY = /[^\s\0#={}"'[\],]+/y;
 /** As many digits as 64 bits have; LVM2 reads a leading zero as octal and never writes one. */
 const NUMBER = /[+-]?(?:0|[1-9]\d{0,19})(?:\.\d{1,20})?(?:[eE][+-]?\d{1,3})?(?![\w.])/y;
+
+const [NUL, LINE_FEED, HASH, COMMA, EQUALS] = [0x00, 0x0a, 0x23, 0x2c, 0x3d];
+const [OPEN_LIST, CLOSE_LIST, OPEN_SECTION, CLOSE_SECTION] = [0x5b, 0x5d, 0x7b, 0x7d];
+const [QUOTE, APOSTROPHE, ZERO, NINE] = [0x22, 0x27, 0x30, 0x39];
+
+/** By character code; others are blank when `\s` says so. */
+const BLANKS: ReadonlySet<number> = new Set([NUL, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x20, 0xa0]);
+const NO_KEY: ReadonlySet<number> = new Set([
+  ...[HASH, COMMA, EQUALS, OPEN_LIST, CLOSE_LIST, OPEN_SECTION, CLOSE_SECTION, QUOTE, APOSTROPHE],
+]);
+/** One byte a character, 0: a blank, 1: belongs to no key, 2: to one. Texts are Latin-1; a group of thousands of volumes is read at each start. */
+const KINDS = Uint8Array.from({ length: 256 }, (_, code) => (BLANKS.has(code) ? 0 : NO_KEY.has(code) ? 1 : 2));
+const kindOf = (code: number) => (code < 256 ? KINDS[code]! : /\s/.test(String.fromCharCode(code)) ? 0 : 2);
 
 class Parser {
   readonly #text: string;
   readonly #what: string;
+  readonly #hasEscapes: boolean;
   #at = 0;
 
   constructor(text: string, what: string) {
     this.#text = text;
     this.#what = what;
+    this.#hasEscapes = text.includes("\\");
     this.#skip();
   }
 
@@ -44,11 +57,11 @@ class Parser {
   entries(depth: number): Entry[] {
     if (depth > MAX_DEPTH) throw this.#bad(`sections are nested deeper than ${MAX_DEPTH}`);
     const entries: Entry[] = [];
-    for (let key = this.#take(KEY); key !== null; key = this.#take(KEY)) {
-      if (this.#eat("{")) {
+    for (let key = this.#key(); key !== ""; key = this.#key()) {
+      if (this.#eat(OPEN_SECTION)) {
         entries.push({ kind: "section", key, entries: this.entries(depth + 1) });
-        if (!this.#eat("}")) throw this.unexpected("}");
-      } else if (this.#eat("=")) {
+        if (!this.#eat(CLOSE_SECTION)) throw this.unexpected("}");
+      } else if (this.#eat(EQUALS)) {
         entries.push({ kind: "assign", key, value: this.#value() });
       } else {
         throw this.unexpected(`= or { after ${JSON.stringify(key.slice(0, 40))}`);
@@ -57,66 +70,95 @@ class Parser {
     return entries;
   }
 
+  /** Empty when none begins here. */
+  #key(): string {
+    const text = this.#text;
+    const start = this.#at;
+    let end = start;
+    while (end < text.length && kindOf(text.charCodeAt(end)) === 2) end++;
+    if (end === start) return "";
+    this.#at = end;
+    this.#skip();
+    return text.slice(start, end);
+  }
+
   #value(): ConfigValue {
-    if (!this.#eat("[")) return this.#scalar();
+    if (!this.#eat(OPEN_LIST)) return this.#scalar();
     const values: Scalar[] = [];
-    while (!this.#eat("]")) {
+    while (!this.#eat(CLOSE_LIST)) {
       values.push(this.#scalar());
-      if (this.#eat(",")) continue;
-      if (!this.#eat("]")) throw this.unexpected(", or ]");
+      if (this.#eat(COMMA)) continue;
+      if (!this.#eat(CLOSE_LIST)) throw this.unexpected(", or ]");
       break;
     }
     return values;
   }
 
   #scalar(): Scalar {
-    const quote = this.#text[this.#at];
-    if (quote === '"' || quote === "'") return this.#string(quote);
-    const number = this.#take(NUMBER);
-    if (number === null) throw this.unexpected("a number, a string or a list");
+    const code = this.#text.charCodeAt(this.#at);
+    if (code === QUOTE || code === APOSTROPHE) return this.#string(code);
+    return this.#digits() ?? this.#number();
+  }
+
+  /** A plain number of few digits, which most are; null for anything else. */
+  #digits(): number | null {
+    const text = this.#text;
+    let end = this.#at;
+    let value = 0;
+    for (let code = text.charCodeAt(end); code >= ZERO && code <= NINE; code = text.charCodeAt(++end))
+      value = value * 10 + code - ZERO;
+    const length = end - this.#at;
+    const isPlain = length > 0 && length < 16 && (length === 1 || text.charCodeAt(this.#at) !== ZERO);
+    if (!isPlain || /[\w.]/.test(text.charAt(end))) return null;
+    this.#at = end;
+    this.#skip();
+    return value;
+  }
+
+  #number(): Scalar {
+    NUMBER.lastIndex = this.#at;
+    const number = NUMBER.exec(this.#text)?.[0];
+    if (number === undefined) throw this.unexpected("a number, a string or a list");
+    this.#at += number.length;
+    this.#skip();
     if (/[.eE]/.test(number)) return { float: number };
     const value = Number(number);
     return Number.isSafeInteger(value) ? value : BigInt(number);
   }
 
   /** Only in double quotes a backslash takes the next character as it is. */
-  #string(quote: string): string {
+  #string(quote: number): string {
     const text = this.#text;
     const start = this.#at + 1;
+    const escapes = quote === QUOTE && this.#hasEscapes;
     let end = start;
-    while (end < text.length && text[end] !== quote) end += quote === '"' && text[end] === "\\" ? 2 : 1;
-    if (end >= text.length) throw this.#bad("a string has no end");
+    if (escapes) while (end < text.length && text.charCodeAt(end) !== quote) end += text[end] === "\\" ? 2 : 1;
+    else end = text.indexOf(quote === QUOTE ? '"' : "'", start);
+    if (end < 0 || end >= text.length) throw this.#bad("a string has no end");
     this.#at = end + 1;
     this.#skip();
     const inside = text.slice(start, end);
-    return quote === '"' ? inside.replace(/\\([\s\S])/g, "$1") : inside;
+    return escapes ? inside.replace(/\\([\s\S])/g, "$1") : inside;
   }
 
-  /** The match at the present place, with the blanks and comments behind it skipped; null when there is none. */
-  #take(pattern: RegExp): string | null {
-    pattern.lastIndex = this.#at;
-    const match = pattern.exec(this.#text);
-    if (!match) return null;
-    this.#at += match[0].length;
-    this.#skip();
-    return match[0];
-  }
-
-  #eat(character: string): boolean {
-    if (this.#text[this.#at] !== character) return false;
+  #eat(code: number): boolean {
+    if (this.#text.charCodeAt(this.#at) !== code) return false;
     this.#at++;
     this.#skip();
     return true;
   }
 
+  /** Over blanks, and comments to the ends of their lines. */
   #skip(): void {
     const text = this.#text;
-    for (;;) {
-      BLANK.lastIndex = this.#at;
-      const length = BLANK.exec(text)?.[0].length ?? 0;
-      if (length === 0) return;
-      this.#at += length;
+    let at = this.#at;
+    while (at < text.length) {
+      const code = text.charCodeAt(at);
+      if (kindOf(code) === 0) at++;
+      else if (code !== HASH) break;
+      else while (at < text.length && text.charCodeAt(at) !== LINE_FEED) at++;
     }
+    this.#at = at;
   }
 
   unexpected(wanted: string): DiskError {

@@ -1,5 +1,5 @@
 /** Tree to text, in LVM2's two forms: on disk without indentation, in backup files with tabs. Values of a list stand on one line. */
-import type { ConfigValue, Entry, Scalar } from "./tree.js";
+import type { ConfigValue, Entry, Scalar, Section } from "./tree.js";
 
 export interface PrintOptions {
   /** Tabs for each level, as in backup files. */
@@ -19,11 +19,31 @@ function printEntries(entries: readonly Entry[], depth: number, indent: boolean,
       lines.push(`${margin}${entry.key} = ${printValue(entry.value)}`);
     } else {
       if (i > 0) lines.push("");
-      lines.push(`${margin}${entry.key} {`);
-      printEntries(entry.entries, depth + 1, indent, lines);
-      lines.push(`${margin}}`);
+      lines.push(depth === VOLUMES ? printOnce(entry, indent) : printSection(entry, depth, indent));
     }
   }
+}
+
+function printSection({ key, entries }: Section, depth: number, indent: boolean): string {
+  const margin = indent ? "\t".repeat(depth) : "";
+  const lines = [`${margin}${key} {`];
+  printEntries(entries, depth + 1, indent, lines);
+  lines.push(`${margin}}`);
+  return lines.join("\n");
+}
+
+/** The level of a group's volumes, of which a change leaves nearly all as they are: what was printed for the archive serves the backup. */
+const VOLUMES = 2;
+const printed = { plain: new WeakMap<Section, string>(), indented: new WeakMap<Section, string>() };
+
+function printOnce(entry: Section, indent: boolean): string {
+  const known = indent ? printed.indented : printed.plain;
+  let text = known.get(entry);
+  if (text === undefined) {
+    text = printSection(entry, VOLUMES, indent);
+    known.set(entry, text);
+  }
+  return text;
 }
 
 export function printValue(value: ConfigValue): string {
@@ -32,5 +52,6 @@ export function printValue(value: ConfigValue): string {
 
 function printScalar(value: Scalar): string {
   if (typeof value === "object") return value.float;
-  return typeof value === "string" ? `"${value.replace(/["\\]/g, "\\$&")}"` : String(value);
+  if (typeof value !== "string") return String(value);
+  return /["\\]/.test(value) ? `"${value.replace(/["\\]/g, "\\$&")}"` : `"${value}"`;
 }

@@ -143,7 +143,8 @@ export function isNumeric(kind: FieldKind): boolean {
 
 /** Brackets around the names of hidden volumes do not count. */
 function sortText(value: FieldValue): string {
-  return String(value ?? "").replaceAll(/[[\]]/g, "");
+  const text = String(value ?? "");
+  return text.includes("[") ? text.replaceAll(/[[\]]/g, "") : text;
 }
 
 function printValue<Row>({ kind, join = "," }: Field<Row>, value: FieldValue, units: Units): string {

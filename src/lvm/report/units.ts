@@ -43,6 +43,7 @@ export function printSize(bytes: number, { unit, suffix }: Units): string {
 
 /** As C prints `%.2f`: a half goes to the even digit. `less`: the value is below what is shown. */
 function twoDigits(bytes: number, unit: number): { text: string; less: boolean } {
+  if (bytes % unit === 0) return { text: `${bytes / unit}.00`, less: false }; // as most sizes are
   const [scaled, divisor] = [BigInt(bytes) * 100n, BigInt(unit)];
   const [down, rest] = [scaled / divisor, (scaled % divisor) * 2n];
   const up = rest > divisor || (rest === divisor && down % 2n === 1n);
