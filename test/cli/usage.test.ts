@@ -24,7 +24,10 @@ describe("help and words that are no command", () => {
     [["nonsense"], "xvd nonsense: there is no command 'nonsense'; see 'xvd --help'"],
     [["nonsense", "--help"], "xvd nonsense: there is no command 'nonsense'; see 'xvd --help'"],
     [["help", "nonsense"], "xvd nonsense: there is no command 'nonsense'; see 'xvd --help'"],
-    [["resizes", "a.dsk", "--help"], "xvd resizes: there is no command 'resizes', did you mean 'resize'; see 'xvd --help'"],
+    [
+      ["resizes", "a.dsk", "--help"],
+      "xvd resizes: there is no command 'resizes', did you mean 'resize'; see 'xvd --help'",
+    ],
     [["part", "fly", "--help"], "xvd part fly: there is no command 'part fly'; see 'xvd part --help'"],
     [["toString"], "xvd toString: there is no command 'toString'; see 'xvd --help'"],
     [
