@@ -1,4 +1,5 @@
 /** Copies to an overlay what it cannot take from its backing device: the ranges where a source shows something else. */
+import { isZero } from "../bytes/align.js";
 import { byteGranular } from "./aligned.js";
 import { type PairedPiece, PIECE, pairedPieces, sameStorage } from "./compare.js";
 import type { BlockDevice } from "./device.js";
@@ -79,10 +80,15 @@ class DifferenceJob {
     for (let at = 0; at < length; ) {
       const end = Math.min(length, at + UNIT - ((offset + at) % UNIT));
       if (Buffer.compare(mine.subarray(at, end), theirs.subarray(at, end)) !== 0) {
-        await this.#target.write(offset + at, mine.subarray(at, end));
-        this.copied += end - at;
+        await this.#put(offset + at, mine.subarray(at, end));
       }
       at = end;
     }
+  }
+
+  async #put(offset: number, bytes: Uint8Array): Promise<void> {
+    if (isZero(bytes)) return this.#target.zero(offset, bytes.length);
+    await this.#target.write(offset, bytes);
+    this.copied += bytes.length;
   }
 }

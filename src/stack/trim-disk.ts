@@ -4,7 +4,7 @@ import { byteGranular } from "../block/aligned.js";
 import type { BlockDevice } from "../block/device.js";
 import { zeroRuns } from "../block/runs.js";
 import { inFlight } from "../block/tasks.js";
-import { isZero } from "../bytes/align.js";
+import { alignDown, alignUp, isZero } from "../bytes/align.js";
 
 export interface TrimOptions {
   /** Shortest run of zeros that is given back, and its alignment: bytes. */
@@ -25,7 +25,7 @@ export async function trimZeros(device: BlockDevice, options: TrimOptions): Prom
   let [zeros, done] = [0, 0];
   await inFlight(
     WIDTH,
-    storedPieces(bytes, piece),
+    storedPieces(bytes, options.unit, piece),
     async ({ offset, length }, lane) => {
       const data = buffers[lane]!.subarray(0, length);
       await bytes.read(offset, data);
@@ -41,14 +41,21 @@ export async function trimZeros(device: BlockDevice, options: TrimOptions): Prom
   return { zeros };
 }
 
-/** Data in pieces that begin at multiples of `piece`, so that units are looked at whole. */
-async function* storedPieces(device: BlockDevice, piece: number): AsyncGenerator<{ offset: number; length: number }> {
+/** What is stored, widened to whole units, in pieces of whole units. */
+async function* storedPieces(
+  device: BlockDevice,
+  unit: number,
+  piece: number,
+): AsyncGenerator<{ offset: number; length: number }> {
   let next = 0;
   for await (const run of zeroRuns(device, 0, device.size)) {
     if (run.zero) continue;
-    const end = run.offset + run.length;
-    for (next = Math.max(next, run.offset - (run.offset % piece)); next < end; next += piece)
-      yield { offset: next, length: Math.min(piece, device.size - next) };
+    const end = Math.min(alignUp(run.offset + run.length, unit), device.size);
+    for (next = Math.max(next, alignDown(run.offset, unit)); next < end; ) {
+      const length = Math.min(piece, end - next);
+      yield { offset: next, length };
+      next += length;
+    }
   }
 }
 
