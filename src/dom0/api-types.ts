@@ -1,7 +1,7 @@
 /** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
 import type { FrontendRings } from "../xen/blkback.js";
 import type { VbdLatency } from "../xen/blkback-statistics.js";
-import type { FrontRingState } from "../xen/blkfront-queue.js";
+import type { FrontRingState } from "../xen/blkfront-state.js";
 import type { DomainIdentity, VbdOptions } from "../xen/toolstack.js";
 import type { Journal } from "../xen/vbd-journal.js";
 import type { BackendStatistics } from "./backend-thread.js";

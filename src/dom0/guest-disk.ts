@@ -7,7 +7,7 @@ import type { BlockDevice } from "../block/device.js";
 import type { KernelDevice, KernelDeviceOptions } from "../kernel/kernel-device.js";
 import { type NbdServer, serveNbd } from "../nbd/server.js";
 import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
-import type { FrontRingState } from "../xen/blkfront-queue.js";
+import type { FrontRingState } from "../xen/blkfront-state.js";
 import { partitionNumbers, vdevFromNumber } from "../xen/blkif/vdev.js";
 
 export interface GuestDiskInfo {

@@ -23,8 +23,8 @@ export interface FuseConnection {
   readonly fd: number;
   /** One request: its length, or a negative errno: -EAGAIN when none waits, -ENODEV when the file system is gone. */
   read(into: Uint8Array): number;
-  /** One reply, whole: its length or a negative errno. */
-  write(reply: Uint8Array): number;
+  /** One reply, whole: the first `length` bytes of `reply` and then `data`. Its length or a negative errno. */
+  write(reply: Uint8Array, length: number, data?: Uint8Array): number;
   /** Idempotent. What the kernel still waits for fails. */
   close(): void;
 }
@@ -40,15 +40,50 @@ export function openFuse(): FuseConnection {
   }
   const read = native.declare("read", "intptr_t", "int", "void *", "size_t");
   const write = native.declare("write", "intptr_t", "int", "void *", "size_t");
+  const writeBoth = gatheredWrite(native, fd);
   let open = true;
   return {
     fd,
     read: (into) => (open ? native.answer(read(fd, into, into.length)) : CLOSED),
-    write: (reply) => (open ? native.answer(write(fd, reply, reply.length)) : CLOSED),
+    write(reply, length, data) {
+      if (!open) return CLOSED;
+      return data ? writeBoth(reply, length, data) : native.answer(write(fd, reply, length));
+    },
     close() {
       if (open) closeSync(fd);
       open = false;
     },
+  };
+}
+
+/** writev(2) of two pieces. Where a buffer lies is asked once as long as the same ones come again. */
+function gatheredWrite(native: NativeLibrary, fd: number) {
+  const writev = native.declare("writev", "intptr_t", "int", "void *", "int");
+  const pieces = new Uint32Array(64); // two of struct iovec; longer, for memory that is not moved
+  const addressOf = [rememberedAddress(native), rememberedAddress(native)] as const;
+  const fill = (piece: 0 | 1, bytes: Uint8Array, length: number) => {
+    const address = addressOf[piece](bytes);
+    pieces[piece * 4] = address % 2 ** 32;
+    pieces[piece * 4 + 1] = Math.floor(address / 2 ** 32);
+    pieces[piece * 4 + 2] = length;
+  };
+  return (head: Uint8Array, length: number, data: Uint8Array): number => {
+    fill(0, head, length);
+    fill(1, data, data.length);
+    return native.answer(writev(fd, pieces, 2));
+  };
+}
+
+function rememberedAddress(native: NativeLibrary): (bytes: Uint8Array) => number {
+  let known: ArrayBufferLike | undefined;
+  let begin = 0;
+  return (bytes) => {
+    const { buffer, byteOffset } = bytes;
+    if (buffer !== known) {
+      begin = Number(native.address(bytes)) - byteOffset;
+      known = buffer;
+    }
+    return begin + byteOffset;
   };
 }
 

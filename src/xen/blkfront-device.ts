@@ -1,5 +1,6 @@
 /** A guest's disk as its users have it: calls become requests of blkif, its map is what the platform tells. */
 import { type BlockDevice, defineDevice } from "../block/device.js";
+import { withLentReads } from "../block/lent-read.js";
 import { frontendExtents, type StoredRuns } from "./blkfront-extents.js";
 import type { DiskCalls } from "./blkfront-io.js";
 import { VDISK } from "./blkif/layout.js";
@@ -24,7 +25,9 @@ export function frontendDevice(devid: number, io: DiskCalls, facts: FrontendFact
     if (stored) writing.then(count, count);
     return writing;
   };
-  return defineDevice({
+  const inside = (offset: number, length: number) =>
+    offset + length <= facts.sectors * 512 && offset % facts.sectorSize === 0 && length % facts.sectorSize === 0;
+  const device = defineDevice({
     label: `/dev/${vdevFromNumber(devid).name}`,
     get size() {
       return facts.sectors * 512;
@@ -40,4 +43,8 @@ export function frontendDevice(devid: number, io: DiskCalls, facts: FrontendFact
         frontendExtents(stored, () => changes, facts.sectorSize, { offset, length }),
     }),
   });
+  // What may not be read is not lent either: reading it tells why.
+  return withLentReads(device, (offset, length, use) =>
+    inside(offset, length) ? (io.lend?.(offset, length, use) ?? null) : null,
+  );
 }

@@ -3,10 +3,14 @@
  * the domain is suspended, and go elsewhere for good when the domain has moved to another host.
  */
 import type { BlockDevice } from "../block/device.js";
-import { endRequest, type Request } from "./blkfront-request.js";
+import type { LendRead, UseBytes } from "../block/lent-read.js";
+import { bufferOf, endRequest, type Request } from "./blkfront-request.js";
 import { BLKIF_OP, BLKIF_RSP } from "./blkif/layout.js";
 
-export type DiskCalls = Pick<BlockDevice, "read" | "write" | "flush" | "discard">;
+export type DiskCalls = Pick<BlockDevice, "read" | "write" | "flush" | "discard"> & {
+  /** Where it is missing nothing is lent. */
+  readonly lend?: LendRead;
+};
 
 /** A call that had no answer when the domain was suspended. Bytes. `data` is a copy. */
 export type OutstandingCall =
@@ -27,6 +31,11 @@ export class BlkfrontIo implements DiskCalls {
 
   read(offset: number, into: Uint8Array): Promise<void> {
     return this.#target ? this.#target.read(offset, into) : this.#later((target) => target.read(offset, into));
+  }
+
+  /** While calls wait, nothing is lent. */
+  lend(offset: number, length: number, use: UseBytes): Promise<void> | null {
+    return this.#target?.lend?.(offset, length, use) ?? null;
   }
 
   write(offset: number, data: Uint8Array): Promise<void> {
@@ -101,7 +110,7 @@ function outstandingCall({ operation, offset, length, from }: Request): Outstand
 }
 
 function readThere({ operation, offset, length, from }: Request, target: DiskCalls): void {
-  target.read(offset, operation.buffer!.subarray(from, from + length)).then(
+  target.read(offset, bufferOf(operation, length).subarray(from, from + length)).then(
     () => endRequest(operation, BLKIF_RSP.OKAY),
     () => endRequest(operation, BLKIF_RSP.ERROR),
   );

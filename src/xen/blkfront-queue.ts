@@ -5,9 +5,11 @@
  * that uses them is outstanding, or, with persistent grants, until the ring closes.
  * A response is copied before it is looked at; one that contradicts what was asked disables the device for good.
  */
+import type { UseBytes } from "../block/lent-read.js";
 import { DiskError } from "../errors.js";
 import { type RequestPages, RequestPagesPool } from "./blkfront-pages.js";
-import { endRequest, type Operation, type Request, splitRequest, wholeRequest } from "./blkfront-request.js";
+import { endRequest, movesData, type Operation, type Request, splitRequest, wholeRequest } from "./blkfront-request.js";
+import type { FrontRingState } from "./blkfront-state.js";
 import {
   ABIS,
   BLKIF_MAX_SEGMENTS_PER_REQUEST,
@@ -20,7 +22,7 @@ import {
 } from "./blkif/layout.js";
 import { type OwnPages, PAGE_SIZE, type XenPlatform } from "./platform/platform.js";
 import { RingWords } from "./platform/ring-words.js";
-import { FrontRing, type FrontRingIndices } from "./ring.js";
+import { FrontRing } from "./ring.js";
 import type { VcpuWork } from "./vcpu-loop.js";
 
 /** What a frontend and its backend both can; until they agreed, what every backend can. */
@@ -32,18 +34,6 @@ export interface RingFeatures {
   readonly flush: typeof BLKIF_OP.FLUSH_DISKCACHE | typeof BLKIF_OP.WRITE_BARRIER | undefined;
   /** False: no page that the backend may map ever holds more than the data of the request at hand (XSA-403). Default true. */
   readonly trusted?: boolean;
-}
-
-/** One ring as its frontend sees it. */
-export interface FrontRingState extends FrontRingIndices {
-  readonly in_flight: number;
-  /** Requests that wait for a slot or for pages. */
-  readonly waiting: number;
-  /** The most that a request may have; above 11 in indirect requests. */
-  readonly max_segments: number;
-  /** Batches of requests of which the backend was told, and those of which it had not asked to be told. */
-  readonly notified: number;
-  readonly suppressed: number;
 }
 
 export const PLAIN_RING: RingFeatures = {
@@ -134,17 +124,23 @@ export class BlkfrontQueue implements VcpuWork {
     return this.#submit(BLKIF_OP.READ, offset, into.length, into);
   }
 
+  /** Lends what one request can read, in the pages that the backend has put it into. */
+  lend(offset: number, length: number, use: UseBytes): Promise<void> | null {
+    const { maxSegments } = this.#features;
+    return length <= maxSegments * PAGE_SIZE ? this.#submit(BLKIF_OP.READ, offset, length, undefined, use) : null;
+  }
+
   write(offset: number, data: Uint8Array): Promise<void> {
     return this.#submit(BLKIF_OP.WRITE, offset, data.length, data);
   }
 
   flush(): Promise<void> {
     const { flush } = this.#features;
-    return flush === undefined ? Promise.resolve() : this.#submit(flush, 0, 0, undefined);
+    return flush === undefined ? Promise.resolve() : this.#submit(flush, 0, 0);
   }
 
   discard(offset: number, length: number): Promise<void> {
-    return this.#submit(BLKIF_OP.DISCARD, offset, length, undefined);
+    return this.#submit(BLKIF_OP.DISCARD, offset, length);
   }
 
   /** Takes some responses: their users ask for more, and the backend begins with that, before the next ones are taken. */
@@ -237,11 +233,11 @@ export class BlkfrontQueue implements VcpuWork {
     if (this.ringRefs.map((ref) => grants.endAccess(ref)).every(Boolean)) grants.freePages(this.#ringPages);
   }
 
-  #submit(code: number, offset: number, length: number, buffer: Uint8Array | undefined): Promise<void> {
+  #submit(code: number, offset: number, length: number, buffer?: Uint8Array, use?: UseBytes): Promise<void> {
     if (this.failure) return Promise.reject(this.failure);
     if (!this.#pages) return Promise.reject(new TypeError("a request before the backend said what it can"));
     return new Promise((resolve, reject) => {
-      const operation: Operation = { code, buffer, left: 1, status: BLKIF_RSP.OKAY, resolve, reject };
+      const operation: Operation = { code, buffer, use, left: 1, status: BLKIF_RSP.OKAY, resolve, reject };
       const whole = wholeRequest(operation, offset, length);
       const most = this.#features.maxSegments * PAGE_SIZE;
       if (!buffer || length <= most) this.#waiting.push(whole);
@@ -274,9 +270,9 @@ export class BlkfrontQueue implements VcpuWork {
   /** Puts a request into a free slot; false when there is none, or no memory for its data until others have ended. */
   #start(request: Request): boolean {
     if (this.#freeIds.length === 0) return false;
-    const { buffer } = request.operation;
-    const pages = buffer && this.#pages!.take(Math.ceil(request.length / PAGE_SIZE));
-    if (buffer && !pages) return false;
+    const data = movesData(request.operation);
+    const pages = data ? this.#pages!.take(Math.ceil(request.length / PAGE_SIZE)) : undefined;
+    if (data && !pages) return false;
     const id = this.#freeIds.pop()!;
     const slot = this.#slots[id]!;
     slot.request = request;
@@ -348,13 +344,16 @@ export class BlkfrontQueue implements VcpuWork {
     this.#settle(operation, status);
   }
 
-  /** Revokes the grants, and copies what was read only after that: from then on the backend cannot change it. */
+  /** Revokes the grants, and hands out what was read only after that: from then on the backend cannot change it. */
   #takeBack(pages: RequestPages, request: Request, status: number): void {
     if (!this.#features.persistent) this.#revoke(pages, Math.ceil(request.length / PAGE_SIZE));
-    const { code, buffer } = request.operation;
+    const { code, buffer, use } = request.operation;
     const { data } = pages;
-    if (code === BLKIF_OP.READ && status === BLKIF_RSP.OKAY)
-      buffer!.set(request.length === data.length ? data : data.subarray(0, request.length), request.from);
+    if (code === BLKIF_OP.READ && status === BLKIF_RSP.OKAY) {
+      const bytes = request.length === data.length ? data : data.subarray(0, request.length);
+      if (use) use(bytes);
+      else buffer!.set(bytes, request.from);
+    }
     if (this.#features.trusted === false) {
       data.fill(0, 0, request.length);
       pages.indirect?.fill(0);
@@ -371,7 +370,7 @@ export class BlkfrontQueue implements VcpuWork {
   }
 
   #settle(operation: Operation, status: number): void {
-    const refused = status === BLKIF_RSP.EOPNOTSUPP && operation.buffer === undefined;
+    const refused = status === BLKIF_RSP.EOPNOTSUPP && !movesData(operation);
     if (refused && operation.code === this.#features.flush) this.#features = { ...this.#features, flush: undefined };
     endRequest(operation, refused ? BLKIF_RSP.OKAY : status); // a discard is a hint, and flushes are given up
   }

@@ -1,14 +1,18 @@
 /** What a frontend's users ask for, and the requests that it becomes. They outlive the ring that they were first put into. */
+import type { UseBytes } from "../block/lent-read.js";
 import { DiskError } from "../errors.js";
 import { BLKIF_OP, BLKIF_RSP } from "./blkif/layout.js";
 
 /** One call of read, write, flush or discard: done when all of its requests are. */
 export interface Operation {
   code: number;
-  readonly buffer: Uint8Array | undefined;
+  /** What is written, or where to what is read goes. Undefined where no data is moved, and while it is lent instead. */
+  buffer: Uint8Array | undefined;
+  /** Gets what is read, in one piece, where it arrived. */
+  use: UseBytes | undefined;
   left: number;
   status: number;
-  resolve(): void;
+  resolve: () => void;
   reject(error: Error): void;
 }
 
@@ -30,15 +34,37 @@ export function wholeRequest(operation: Operation, offset: number, length: numbe
   return { operation, order: requestsMade++, offset, length, from: 0 };
 }
 
+export function movesData({ code }: Operation): boolean {
+  return code === BLKIF_OP.READ || code === BLKIF_OP.WRITE;
+}
+
+/** Of an operation of which `length` bytes are asked for: its own, or, when what is read was to be lent, one that is lent in the end. */
+export function bufferOf(operation: Operation, length: number): Uint8Array {
+  const { use, resolve } = operation;
+  if (operation.buffer || !use) return operation.buffer!;
+  const buffer = new Uint8Array(length);
+  operation.buffer = buffer;
+  operation.use = undefined;
+  operation.resolve = () => {
+    use(buffer);
+    resolve();
+  };
+  return buffer;
+}
+
 /** In its place: parts of up to `most` bytes of data. What carries none stays one. */
-export function splitRequest({ operation, offset, length, from }: Request, most: number): Request[] {
-  const count = operation.buffer ? Math.ceil(length / most) : 1;
+export function splitRequest(request: Request, most: number): Request[] {
+  const { operation, offset, length, from } = request;
+  const data = movesData(operation);
+  const count = data ? Math.ceil(length / most) : 1;
+  if (count === 1) return [request];
+  bufferOf(operation, length); // in several pieces nothing can be lent
   operation.left += count - 1;
   return Array.from({ length: count }, (_, i) => ({
     operation,
     order: requestsMade++,
     offset: offset + i * most,
-    length: operation.buffer ? Math.min(most, length - i * most) : length,
+    length: Math.min(most, length - i * most),
     from: from + i * most,
   }));
 }

@@ -1,4 +1,5 @@
 /** The rings of one vbd in its frontend: one, or several queues that requests are spread over. They share the disk, not memory. */
+import type { UseBytes } from "../block/lent-read.js";
 import { BlkfrontQueue, PLAIN_RING, type RingFeatures } from "./blkfront-queue.js";
 import type { Request } from "./blkfront-request.js";
 import { ABIS, type BlkifAbi, NATIVE_PROTOCOL } from "./blkif/layout.js";
@@ -40,6 +41,10 @@ export class BlkfrontRings {
 
   read(offset: number, into: Uint8Array): Promise<void> {
     return this.#leastBusy().read(offset, into);
+  }
+
+  lend(offset: number, length: number, use: UseBytes): Promise<void> | null {
+    return this.#leastBusy().lend(offset, length, use);
   }
 
   write(offset: number, data: Uint8Array): Promise<void> {

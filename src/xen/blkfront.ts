@@ -7,8 +7,8 @@ import { DiskError } from "../errors.js";
 import { type FrontendFacts, frontendDevice } from "./blkfront-device.js";
 import type { StoredRuns } from "./blkfront-extents.js";
 import { BlkfrontIo, type DiskCalls, type OutstandingCall } from "./blkfront-io.js";
-import type { FrontRingState } from "./blkfront-queue.js";
 import { BlkfrontRings } from "./blkfront-rings.js";
+import type { FrontRingState } from "./blkfront-state.js";
 import {
   chooseFeatures,
   chooseRings,

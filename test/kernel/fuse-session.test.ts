@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type BlockDevice, defineDevice } from "#src/block/device.js";
+import { withLentReads } from "#src/block/lent-read.js";
 import { memoryDevice } from "#src/block/memory.js";
 import { DiskError } from "#src/errors.js";
 import { MAX_DATA } from "#src/kernel/fuse-buffers.js";
@@ -136,6 +137,25 @@ describe("reads and writes", () => {
     expect((await wire.read(4096, 4096)).body).toEqual(pattern(6000).subarray(4096));
     expect((await wire.read(6000, 4096)).body.length).toBe(0);
     expect((await wire.read(1 << 30, 4096)).body.length).toBe(0);
+  });
+
+  test("what the device lends is passed on; short reads, and what it does not lend, are read", async () => {
+    const data = pattern(MAX_DATA);
+    const asked: number[] = [];
+    let failure: Error | undefined;
+    const device = withLentReads(memoryDevice(data), (offset, length, use) => {
+      asked.push(length);
+      if (failure) return Promise.reject(failure);
+      if (length > 64 << 10) return null;
+      return Promise.resolve().then(() => use(data.subarray(offset, offset + length)));
+    });
+    const wire = new FuseWire(device);
+    for (const length of [4096, 32 << 10, 64 << 10, 128 << 10])
+      expect(Buffer.compare((await wire.read(512, length)).body, data.subarray(512, 512 + length))).toBe(0);
+    expect(asked).toEqual([32 << 10, 64 << 10, 128 << 10]);
+    failure = new DiskError("IO", "Cannot read x: broken");
+    expect(await wire.read(0, 64 << 10)).toMatchObject({ error: EIO, body: new Uint8Array(0) });
+    expect(wire.session.inFlight).toBe(0);
   });
 
   test("a write behind the end has no space, and none behind 2^53 is tried", async () => {

@@ -32,7 +32,10 @@ export class FuseWire {
 
   constructor(device: BlockDevice, options: { name?: string; size?: number } = {}) {
     this.session = new FuseSession({
-      channel: { read: (into) => this.#read(into), write: (reply) => this.#write(reply) },
+      channel: {
+        read: (into) => this.#read(into),
+        write: (reply, length, data) => this.#write(reply.slice(0, length), data?.slice()),
+      },
       device,
       name: "disk",
       ...options,
@@ -100,11 +103,13 @@ export class FuseWire {
   }
 
   /** Copied: the session uses its buffers again. */
-  #write(reply: Uint8Array): number {
+  #write(reply: Uint8Array, data = new Uint8Array(0)): number {
     const { length, error, unique } = OUT_HEADER.decode(reply);
-    if (length !== reply.length) throw new Error(`a reply of ${reply.length} bytes says ${length}`);
-    this.replies.push({ unique: Number(unique), error, body: reply.slice(OUT_HEADER.size) });
-    return reply.length;
+    const body = reply.slice(OUT_HEADER.size);
+    if (length !== reply.length + data.length)
+      throw new Error(`a reply of ${reply.length} bytes and ${data.length} says ${length}`);
+    this.replies.push({ unique: Number(unique), error, body: data.length > 0 ? data : body });
+    return length;
   }
 }
 

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { defineDevice } from "#src/block/device.js";
+import { lenderOf } from "#src/block/lent-read.js";
 import { memoryDevice } from "#src/block/memory.js";
 import { describeBlockDevice } from "../contract/block-device.js";
 import { type PairOptions, ringPair } from "./ring-pair.js";
@@ -66,6 +67,31 @@ describe.each(COMBINATIONS)(
       await pair.device.read(4096 * 5, found.subarray(1));
       expect(Buffer.compare(found.subarray(1), data)).toBe(0);
       await pair.close();
+    });
+
+    test("what one request can read is lent once, as it is read; the rest is not", async () => {
+      const { sectorSize, maxSegments } = options;
+      const size = 2 << 20;
+      const data = randomBytes(size);
+      const pair = ringPair(memoryDevice(data), options);
+      const lend = lenderOf(pair.device)!;
+      const most = maxSegments! * 4096;
+      for (const [offset, length] of [
+        [0, sectorSize!],
+        [sectorSize! * 3, 8192],
+        [size - most, most],
+      ] as const) {
+        const lent: Buffer[] = [];
+        await lend(offset, length, (bytes) => lent.push(Buffer.from(bytes)));
+        expect(lent).toHaveLength(1);
+        expect(Buffer.compare(lent[0]!, data.subarray(offset, offset + length))).toBe(0);
+      }
+      const never = () => expect.unreachable();
+      expect(lend(0, most + sectorSize!, never)).toBe(null);
+      expect(lend(size - sectorSize!, 2 * sectorSize!, never)).toBe(null);
+      expect(lend(1, sectorSize!, never)).toBe(null);
+      await pair.close();
+      expect(grantsInUse(pair)).toBe(0);
     });
 
     test("many more requests at once than slots, each in its place, and nothing stays mapped", async () => {

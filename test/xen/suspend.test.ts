@@ -98,6 +98,27 @@ describe("one ring", () => {
     await write;
   });
 
+  test("a read that was to be lent, split by the new backend: lent in one piece", async () => {
+    const { open } = rawBackend(32);
+    const old = open();
+    const lent: number[] = [];
+    const read = old.queue.lend(0, 12 * PAGE, (bytes) => lent.push(bytes.length))!;
+    await null;
+    old.queue.hold();
+    old.letGo();
+    const next = open(11);
+    next.queue.requeue(old.queue.leave("suspended"));
+    await null;
+    expect([0, 1].map((i) => next.request(i).sector / 8)).toEqual([0, 11]);
+    next.answer(0);
+    expect([await settled(read), lent]).toEqual(["pending", []]);
+    next.answer(1);
+    next.letGo();
+    next.queue.leave("over");
+    await read;
+    expect(lent).toEqual([12 * PAGE]);
+  });
+
   test("a half that failed before fails the operation, whatever becomes of the other", async () => {
     const { open } = rawBackend(11);
     const old = open();
@@ -183,6 +204,8 @@ describe("a disk whose domain has moved", () => {
     const io = new BlkfrontIo(rings);
     const into = Buffer.alloc(PAGE);
     const read = io.read(PAGE, into);
+    const lent: Buffer[] = [];
+    const lending = io.lend(PAGE, PAGE, (bytes) => lent.push(Buffer.from(bytes)))!;
     const good = io.write(0, Buffer.alloc(PAGE, 7));
     const bad = io.discard(8 * PAGE, PAGE);
     bad.catch(() => {});
@@ -208,9 +231,10 @@ describe("a disk whose domain has moved", () => {
       },
       [null, "it failed"],
     );
-    await Promise.all([read, good, late]);
+    await Promise.all([read, lending, good, late]);
+    expect(lent).toEqual([Buffer.alloc(PAGE, 9)]);
     await expect(bad).rejects.toMatchObject({ code: "IO" });
-    expect(calls).toEqual([`read ${PAGE}`, `write ${2 * PAGE}`]);
+    expect(calls).toEqual([`read ${PAGE}`, `read ${PAGE}`, `write ${2 * PAGE}`]);
     expect(into.every((byte) => byte === 9)).toBe(true);
   });
 });
