@@ -69,6 +69,8 @@ export interface AttachedDevice {
   /** The processes that are connected, one for each connection. */
   readonly clients: readonly GuestClient[];
   readonly "kernel-device": string | null;
+  /** Of an attach that would have had one: why there is none. */
+  readonly "kernel-problem"?: string;
   /** What the frontend published: protocol, and each ring's grant references and event channel; null while it is not connected. */
   readonly ring: FrontendRings | null;
   readonly statistics: BackendStatistics | null;

@@ -1,5 +1,6 @@
 /** The devices of a host's domains: what is attached where, and by which rules. */
 import { DiskError } from "../errors.js";
+import { anythingAt } from "../os/block-nodes.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import type { Blkback } from "../xen/blkback.js";
 import { collides, firstFree, parseVdev } from "../xen/blkif/vdev.js";
@@ -29,7 +30,6 @@ export interface DevicesOptions {
   /** What a guest may take to look at what it was told. */
   readonly timeoutMs: number;
   onChange(): void;
-  onError(message: string): void;
 }
 
 export class Devices {
@@ -49,30 +49,39 @@ export class Devices {
         "UNSUPPORTED",
         `Cannot attach ${request.disk} to ${domain.name} as a kernel device: this machine's kernel is Domain-0's, allowed --kernel auto and never`,
       );
-    const number = await this.connect(domain, request);
-    if (domain.domid === 0 && kernel !== "never") await this.#openKernel(domain, number, kernel);
+    const inKernel = domain.domid === 0 && kernel !== "never";
+    // Where the node of that name is another disk of this machine, ours would be taken for it.
+    const number = await this.connect(domain, request, (name) => inKernel && anythingAt(`/dev/${name}`));
+    const problem = inKernel ? await this.#openKernel(domain, number, kernel) : null;
     onChange();
-    return describer.device(domain, number);
+    const device = await describer.device(domain, number);
+    return problem === null ? device : { ...device, "kernel-problem": problem };
   }
 
-  /** What cannot be is told; with `always` the attach is taken back and fails. */
-  async #openKernel(domain: Domain, devid: number, kernel: "auto" | "always"): Promise<void> {
-    const { paths, journal, onError } = this.#options;
+  /** Returns what keeps it from being made, if anything does; with `always` the attach is taken back and fails. */
+  async #openKernel(domain: Domain, devid: number, kernel: "auto" | "always"): Promise<string | null> {
+    const { paths, journal } = this.#options;
     journal.step({ domid: domain.domid, devid }, "makes the kernel's device");
     try {
       await domain.guest.openKernel({ devid, owner: runId(paths), recordFile: kernelRecordFile(paths) });
+      return null;
     } catch (error) {
-      if (kernel === "auto") return onError((error as Error).message);
+      if (kernel === "auto") return (error as Error).message;
       await this.detach(String(devid), { domain: String(domain.domid), force: true });
       throw error;
     }
   }
 
-  /** Returns the device's number. */
-  async connect(domain: Domain, request: AttachRequest): Promise<number> {
+  /** Returns the device's number. One that is not asked for by name gets none that is `reserved`. */
+  async connect(domain: Domain, request: AttachRequest, reserved?: (name: string) => boolean): Promise<number> {
     const { vbds } = domain;
     const vdev =
-      request.vdev === undefined ? firstFree([...vbds.values()].map((other) => other.vdev)) : parseVdev(request.vdev);
+      request.vdev === undefined
+        ? firstFree(
+            [...vbds.values()].map((other) => other.vdev),
+            reserved,
+          )
+        : parseVdev(request.vdev);
     const taken = [...vbds.values()].find((other) => collides(other.vdev, vdev));
     if (taken)
       throw new DiskError(

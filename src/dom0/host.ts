@@ -131,7 +131,6 @@ export class Host {
       describer: this.#describer,
       timeoutMs,
       onChange,
-      onError,
     });
     const devices = this.#devices;
     this.lifecycle = new Lifecycle({ store, toolstack, pool, domains, devices, timeoutMs, onError, onChange });

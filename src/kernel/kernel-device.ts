@@ -134,7 +134,7 @@ export class KernelDevice {
   users(): string[] {
     const { device, partitions } = this.#loop.facts();
     const whole = { path: this.path, device };
-    return usersOf(this.#loop.name, [
+    return usersOf([
       whole,
       ...partitions.map((one) => ({
         path: this.#partitions.get(one.number) ?? this.#nodePath(one.number),

@@ -1,9 +1,11 @@
 /** Block devices by their numbers: nodes in /dev, what sysfs tells of a disk and its partitions, and who uses them. Linux only. */
 import { chmodSync, chownSync, lstatSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { basename } from "node:path";
 import { DiskError, fromErrno } from "../errors.js";
 import { deviceNumber } from "./block-size.js";
 import { commandOf } from "./holder.js";
 import { errnoError, nativeLibrary } from "./libc.js";
+import { ownPid } from "./this-process.js";
 
 /** `7:0`, as sysfs and mountinfo write it. */
 export type DeviceNumber = string;
@@ -95,8 +97,8 @@ export interface UsedDevice {
   readonly device: DeviceNumber;
 }
 
-/** Who uses one of the devices now, as clauses: `/dev/xvda1 is mounted on /mnt`. `disk` is their name in /sys/block. */
-export function usersOf(disk: string, devices: readonly UsedDevice[]): string[] {
+/** Who uses one of the devices now, but for this process, as clauses: `/dev/xvda1 is mounted on /mnt`. */
+export function usersOf(devices: readonly UsedDevice[]): string[] {
   const byNumber = new Map(devices.map((one) => [one.device, one.path]));
   const byPath = new Map(devices.map((one) => [one.path, one.path]));
   return [
@@ -109,10 +111,25 @@ export function usersOf(disk: string, devices: readonly UsedDevice[]): string[] 
         const used = byNumber.get(blockNodeAt(path) ?? "");
         return used ? [`${used} is swap space`] : [];
       }),
-      ...holders(disk).map((holder) => `${holder} lies on it`),
+      ...devices.flatMap(({ path, device }) => holders(device).map((holder) => `${holder} lies on ${path}`)),
       ...openers(byNumber),
     ]),
   ];
+}
+
+/**
+ * The same of the disk behind a node: of a partition by its number, or of the disk and all its partitions (null).
+ * Nobody uses what is no block device here.
+ */
+export function usersOfNode(path: string, partition: number | null): string[] {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  const device = stats?.isBlockDevice() ? numberText(stats.rdev) : null;
+  const disk = device && systemDisk(basename(linkAt(`/sys/dev/block/${device}`) ?? ""));
+  if (!disk) return [];
+  const partitions = disk.partitions
+    .filter(({ number }) => partition === null || number === partition)
+    .map((one) => ({ path: `${path}${/\d$/.test(path) ? "p" : ""}${one.number}`, device: one.device }));
+  return usersOf(partition === null ? [{ path, device: disk.device }, ...partitions] : partitions);
 }
 
 /** Every mount in any mount namespace that can be seen. */
@@ -143,15 +160,14 @@ function swaps(): string[] {
     .flatMap((line) => line.split(/\s/)[0] || []);
 }
 
-/** Device-mapper and RAID devices on the disk or its partitions. */
-function holders(disk: string): string[] {
-  const folder = `/sys/block/${disk}`;
-  const partitions = namesIn(folder).filter((name) => name.startsWith(disk));
-  return [folder, ...partitions.map((name) => `${folder}/${name}`)].flatMap((path) => namesIn(`${path}/holders`));
+/** Device-mapper and RAID devices on it. */
+function holders(device: DeviceNumber): string[] {
+  return namesIn(`/sys/dev/block/${device}/holders`);
 }
 
 function openers(byNumber: ReadonlyMap<DeviceNumber, string>): string[] {
-  return pids().flatMap((pid) =>
+  const others = pids().filter((pid) => pid !== ownPid);
+  return others.flatMap((pid) =>
     namesIn(`/proc/${pid}/fd`).flatMap((fd) => {
       const path = byNumber.get(openNode(`/proc/${pid}/fd/${fd}`) ?? "");
       return path ? [`${commandOf(pid)} (pid ${pid}) has ${path} open`] : [];

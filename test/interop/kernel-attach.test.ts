@@ -1,6 +1,8 @@
 /** `xvd attach --kernel always`: a file system on /dev/xvdX1, through the ring, over a repartitioning and a killed daemon. */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
+import { connectNbd } from "#src/nbd/client.js";
 import { xvdWorld } from "../support/xvd.js";
 import { kernelTakesDevices, loopsOf, output, run } from "./kernel-support.js";
 
@@ -75,6 +77,62 @@ describe.skipIf(!kernelTakesDevices("mkfs.ext4", "e2fsck", "blockdev", "sfdisk",
       await expect.poll(() => loopsOf(VDEV)).toEqual([]);
     });
 
+    test("partitions that somebody uses are not taken away, moved or cut; the others are", async () => {
+      mkdirSync(point, { recursive: true });
+      await world.xvd("create", "c.dsk", "128M");
+      await world.xvd("part", "init", "c.dsk", "gpt");
+      for (const size of ["16M", "40M", "16M"]) await world.xvd("part", "add", "c.dsk", "--size", size);
+      await world.xvd("attach", "c.dsk", "--kernel", "always", "--vdev", VDEV);
+      await run("mkfs.ext4", ["-q", `${NODE}2`]);
+      await run("mount", [`${NODE}2`, point]);
+      const client = await connectNbd(`nbd+unix:///?socket=${world.path(`run/domains/Domain-0/dev/${VDEV}3`)}`);
+      const disk = `dom:0/${VDEV}`;
+      const used = [
+        [2, `${NODE}2 is mounted on ${point}`],
+        [3, ` (pid ${process.pid}) is connected to ${NODE}3`],
+      ] as const;
+      for (const [number, who] of used)
+        for (const change of [
+          ["part", "rm", disk, String(number)],
+          ["part", "resize", disk, String(number), "8M", "--force"],
+          ["part", "move", disk, String(number), "--start", "80M", "--journal", world.path("move")],
+          ["mkfs", `${disk}${number}`, "ext4", "--force"],
+          ["part", "init", disk, "mbr", "--force"],
+        ])
+          expect(await world.run(change), change.join(" ")).toMatchObject({
+            code: 1,
+            stderr: expect.stringContaining(change[1] === "init" ? used[0][1] : who),
+          });
+      expect(await world.run(["part", "rm", NODE, "2", "-f", "raw"])).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining(`cannot open "${NODE}" for writing: it is in use by the kernel (mounted`),
+      });
+      await world.xvd("part", "rm", disk, "1");
+      await expect.poll(() => existsSync(`${NODE}1`)).toBe(false);
+      expect([existsSync(`${NODE}2`), existsSync(`${NODE}3`)]).toEqual([true, true]);
+      await client.close();
+      await run("umount", [point]);
+      await run("e2fsck", ["-fn", `${NODE}2`]);
+      await world.xvd("part", "rm", disk, "2");
+      await expect.poll(() => existsSync(`${NODE}2`)).toBe(false);
+      await world.xvd("detach", VDEV);
+    });
+
+    test("the first free name is one that this machine has not given to another device", async () => {
+      await world.xvd("create", "f.dsk", "8M");
+      const own = await writeFile("/dev/xvda", "", { flag: "wx" }).then(
+        () => true,
+        () => false, // there is one anyway
+      );
+      try {
+        const { "kernel-device": node } = await world.json<Attached>("attach", "f.dsk", "--kernel", "always");
+        expect(node).toMatch(/^\/dev\/xvd(?!a$)[a-z]+$/);
+        await world.xvd("detach", node);
+      } finally {
+        if (own) rmSync("/dev/xvda");
+      }
+    });
+
     test("a name that this machine has given to another device is told, and not touched", async () => {
       const node = `${NODE}b`;
       await world.xvd("create", "b.dsk", "8M");
@@ -85,7 +143,9 @@ describe.skipIf(!kernelTakesDevices("mkfs.ext4", "e2fsck", "blockdev", "sfdisk",
           code: 0,
           stderr: expect.stringContaining(`${node} of this machine's kernel is another device, not b.dsk`),
         });
-        expect(attached.stdout).not.toContain("kernel /dev");
+        expect(attached.stdout).toContain(
+          `kernel none: cannot make "${node}": it exists already, and is not replaced\n`,
+        );
         await world.xvd("detach", `${VDEV}b`);
         expect(readFileSync(node, "utf8")).toBe("somebody else's");
       } finally {

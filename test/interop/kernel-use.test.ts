@@ -186,17 +186,23 @@ describe.skipIf(!able)("a program that dies", () => {
       device: await openFileDevice(${JSON.stringify(image)}, { writable: true }),
       name: "xvda", folder: ${JSON.stringify(place.folder)}, owner: ${JSON.stringify(place.owner)},
       nodes: new DeviceNodes(${JSON.stringify(place.recordFile)}), runner: new SessionRunner(),
-      partitions: [{ number: 1, offset: 1 << 20, size: 120 << 20 }], onWriterClosed() {}, onError: console.error,
+      partitions: [{ number: 1, offset: 1 << 20, size: 320 << 20 }], onWriterClosed() {}, onError: console.error,
     });
     console.log(kernel.path);
     setInterval(() => {}, 1000);`;
 
-  test("under load: errors, then a clean-up, and the file system is whole again", async () => {
+  const checks = [
+    ["ext4", "e2fsck", ["-fn"]],
+    ["xfs", "xfs_repair", ["-n"]],
+  ] as const;
+  const possible = checks.filter(([type, check]) => kernelTakesDevices(`mkfs.${type}`, check));
+
+  test.each(possible)("under load: errors, then a clean-up, and %s is whole again", async (type, check, args) => {
     const place = kernelPlace();
-    const image = place.image("a.dsk", 128 * MiB);
+    const image = place.image("a.dsk", 330 * MiB);
     const child = startNode(server(place, image));
     const path = await child.line();
-    await run("mkfs.ext4", ["-q", `${path}1`]);
+    await run(`mkfs.${type}`, ["-q", `${path}1`]);
     const point = await place.mount(`${path}1`);
     await copyInto(join(point, "kept"), "flushed before");
     await run("sync", ["-f", point]);
@@ -213,18 +219,18 @@ describe.skipIf(!able)("a program that dies", () => {
     await run("umount", ["-l", point]);
     await expect.poll(() => loopsOf(place.owner)).toEqual([]);
 
-    const again = await place.serve(image, { partitions: [{ number: 1, offset: MiB, size: 120 * MiB }] });
+    const again = await place.serve(image, { partitions: [{ number: 1, offset: MiB, size: 320 * MiB }] });
     const mounted = await place.mount(`${path}1`);
     expect(await output("cat", join(mounted, "kept"))).toBe("flushed before");
     await place.unmount(mounted);
-    await run("e2fsck", ["-fn", `${path}1`]);
+    await run(check, [...args, `${path}1`]);
     await again.close();
     expect(readdirSync(place.folder)).toEqual([]);
   });
 
   test("idle: the next start finds and clears all of it", async () => {
     const place = kernelPlace();
-    const child = startNode(server(place, place.image("a.dsk", 128 * MiB)));
+    const child = startNode(server(place, place.image("a.dsk", 330 * MiB)));
     const path = await child.line();
     await child.end("SIGKILL");
     const [loop] = loopsOf(place.owner);

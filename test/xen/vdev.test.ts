@@ -1,7 +1,7 @@
 /** Names and numbers of xen-vbd-interface(7), and the listings of a real host. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { parseVdev, vdevFromNumber, xvdDisk } from "#src/xen/blkif/vdev.js";
+import { firstFree, parseVdev, vdevFromNumber, xvdDisk } from "#src/xen/blkif/vdev.js";
 
 test.each([
   ["xvda", 51712],
@@ -72,4 +72,10 @@ test.each([
   "xvda 1",
 ])("%j is refused", (name) => {
   expect(() => parseVdev(name)).toThrow(expect.objectContaining({ code: "UNSUPPORTED" }));
+});
+
+test("the first free disk stands beside those of the domain, and has no name that is taken", () => {
+  const used = [parseVdev("xvda"), parseVdev("xvdc1")];
+  expect(firstFree(used).name).toBe("xvdb");
+  expect(firstFree(used, (name) => name === "xvdb" || name === "xvdd").name).toBe("xvde");
 });

@@ -72,8 +72,9 @@ export default function define(command: Command): void {
     });
 }
 
-/** Not where the kernel's device was not wanted, or could not be had: the sockets are all there is then. */
-function kernelLine({ "kernel-device": kernel, device }: AttachedDevice): string[] {
+/** Not where the kernel's device was not wanted; where it could not be had the sockets are all there is. */
+function kernelLine({ "kernel-device": kernel, "kernel-problem": problem, device }: AttachedDevice): string[] {
+  if (problem !== undefined) return [`kernel none: ${problem.replace(/^C/, "c")}`];
   return kernel === null ? [] : [`kernel ${kernel}${kernel === device ? "" : ` for ${device}`}`];
 }
 
@@ -95,7 +96,9 @@ async function attachExplained(
   try {
     const device = await client.attach(request);
     const [details] = await client.details(String(device.domid), device.number);
-    return details ?? device; // gone again already
+    const problem = device["kernel-problem"];
+    if (!details) return device; // gone again already
+    return problem === undefined ? details : { ...details, "kernel-problem": problem };
   } catch (error) {
     const journal = error instanceof DiskError ? error.details.journal : undefined;
     if (!json && Array.isArray(journal)) for (const line of journal) remark(line);

@@ -4,6 +4,7 @@ import { formatSize } from "../../bytes/size.js";
 import { DiskError } from "../../errors.js";
 import type { OpenDisk } from "../../stack/disk.js";
 import { withDisk } from "../disk.js";
+import { refuseUse } from "../disk-users.js";
 import { interruptible } from "../interrupt.js";
 import { printJson, printLines } from "../print.js";
 
@@ -40,6 +41,7 @@ async function make(text: string, disk: OpenDisk, type: string, flags: Flags, si
   const { json = false, dryRun = false, label, from } = flags;
   checkMake(type, flags);
   await refuseOverwriting(disk, flags);
+  if (!dryRun) await refuseUse("make a file system on", text, null);
   const { device, offset, sectorSize } = disk;
   if (dryRun) {
     if (json) printJson({ disk: text, type, size: device.size, "dry-run": true });

@@ -86,11 +86,11 @@ function xvdName(disk: number, partition: number): string {
   return `xvd${letters(disk)}${partition || ""}`;
 }
 
-/** The first whole xvd disk that stands beside all of `used`. */
-export function firstFree(used: readonly Vdev[]): Vdev {
+/** The first whole xvd disk that stands beside all of `used`, and whose name is not `taken`. */
+export function firstFree(used: readonly Vdev[], taken: (name: string) => boolean = () => false): Vdev {
   for (let disk = 0; ; disk++) {
     const vdev = xvdDisk(disk);
-    if (!used.some((other) => collides(other, vdev))) return vdev;
+    if (!used.some((other) => collides(other, vdev)) && !taken(vdev.name)) return vdev;
   }
 }
 

@@ -7,13 +7,14 @@ import { type NewStart, planMove } from "../../../partitions/changes/move.js";
 import { fileJournal, type MoveJournal, type MoveState } from "../../../partitions/move/journal.js";
 import { type MoveOptions, resumeMove, rollBackMove, runMove } from "../../../partitions/move/run.js";
 import { usageError } from "../../../partitions/plan.js";
+import { refuseUse } from "../../disk-users.js";
 import { interruptible } from "../../interrupt.js";
 import { printJson, printLines } from "../../print.js";
 import { withProgress } from "../../progress.js";
 import { parseNumber } from "./add.js";
 import { defaultJournal } from "./cut-move.js";
 import { addDiskOptions, requireTable, warnProblems, withDisk } from "./open-table.js";
-import { type ChangeOptions, runPlan } from "./run-plan.js";
+import { type ChangeOptions, refuseUsedPartitions, runPlan } from "./run-plan.js";
 
 interface MoveCommandOptions extends ChangeOptions {
   readonly start?: NewStart;
@@ -75,6 +76,7 @@ async function move(
   const table = await read();
   warnProblems(disk, table);
   const plan = planMove(table, number, start);
+  if (!options.dryRun) await refuseUsedPartitions(disk, plan.table);
   if (!options.dryRun) await carryOut(disk, options, (how) => runMove(device, plan, read, journal, how));
   else if (plan.first) await runPlan(disk, device, plan.first, options);
   await runPlan(disk, device, plan.table, { ...options, written: true });
@@ -103,6 +105,7 @@ async function goOn(
   const what = `${options.rollback ? "roll back" : "resume"} the move of partition ${state.number} from byte ${state.from} to ${state.to}`;
   const read = () => requireTable(device, options);
   const run = options.rollback ? rollBackMove : resumeMove;
+  if (!options.dryRun) await refuseUse(`move partition ${state.number} of`, disk, state.number);
   if (!options.dryRun) await carryOut(disk, options, (how) => run(device, state, read, journal, how));
   if (options.json) printJson({ changed: !options.dryRun, "dry-run": options.dryRun ?? false, summary: [what] });
   else printLines([`${disk}: ${options.dryRun ? "would " : ""}${what}`]);
