@@ -96,6 +96,9 @@ export class GuestDisk {
       name: this.#name,
       partitions: this.#places(),
       onWriterClosed: () => void this.rescan(),
+      onLost: () => {
+        this.#kernel = undefined;
+      },
       onError: this.#log,
     });
   }
@@ -132,7 +135,7 @@ export class GuestDisk {
       partitions: nodes.map(({ partition }) => this.#describePartition(partition)),
       connections: clients.length,
       clients,
-      kernelDevice: this.#kernel?.path ?? null,
+      kernelDevice: this.#kernel?.node ?? null,
       rings: this.#rings(),
     };
   }

@@ -17,6 +17,8 @@ export interface FuseFileOptions {
   readonly name: string;
   readonly runner: Runner;
   onWriterClosed(): void;
+  /** The kernel has let go of the file, and nobody has closed this: somebody has taken its loop device away. */
+  onLost(): void;
   onError(message: string): void;
 }
 
@@ -53,7 +55,10 @@ export class FuseFile {
       name,
       arm: () => this.#readiness.arm(),
       wake: () => runner.wake(),
-      onEnd: () => gone(),
+      onEnd: () => {
+        gone();
+        if (!this.#closed) options.onLost();
+      },
     });
   }
 

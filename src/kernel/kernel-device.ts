@@ -11,7 +11,7 @@
  */
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
-import { anythingAt, type SystemPartition, usersOf } from "../os/block-nodes.js";
+import { anythingAt, blockNodeAt, type SystemPartition, usersOf } from "../os/block-nodes.js";
 import { missingForKernelDevices } from "./available.js";
 import { type DeviceNodes, existsAlready } from "./device-nodes.js";
 import { FuseFile } from "./fuse-file.js";
@@ -34,6 +34,8 @@ export interface KernelDeviceOptions {
   readonly partitions: readonly PartitionPlace[];
   /** Somebody who could write the whole disk has closed it: its partition table may be another one. */
   onWriterClosed(): void;
+  /** Somebody has taken its loop device away: its nodes have been removed, there is nothing left of it. */
+  onLost(): void;
   onError(message: string): void;
 }
 
@@ -49,6 +51,7 @@ export class KernelDevice {
   #loop!: LoopDevice;
   /** Partition nodes of ours by number. */
   readonly #partitions = new Map<number, string>();
+  #opened = false;
   #closed = false;
 
   private constructor(options: KernelDeviceOptions) {
@@ -78,11 +81,15 @@ export class KernelDevice {
   }
 
   async #setUp(): Promise<void> {
-    const { device, name, owner, runner, nodes } = this.#options;
-    const fileName = servedFileName(owner, name);
+    const { device, runner, nodes, onError } = this.#options;
+    const fileName = this.#fileName;
     const blockSize = device.blockSize > 512 ? 4096 : 512;
     this.#file = await FuseFile.serve(
-      { device, name: fileName, runner, onWriterClosed: () => this.#writerClosed(), onError: this.#options.onError },
+      {
+        ...{ device, name: fileName, runner, onError },
+        onWriterClosed: () => this.#writerClosed(),
+        onLost: () => void this.#lost(),
+      },
       async (file) => {
         this.#loop = await LoopDevice.over(file, { blockSize, writable: device.writable, fileName });
       },
@@ -91,10 +98,16 @@ export class KernelDevice {
       nodes.make(this.path, this.#loop.facts().device, this.#loop.path);
       for (const path of [this.path, this.#loop.path]) this.#file.watch(path);
       await inTurn(() => this.#setPartitions(this.#options.partitions));
+      this.#opened = true;
     } catch (error) {
       await this.#takeDown(() => {});
       throw error;
     }
+  }
+
+  /** The path, or null while somebody has removed the node, or made it another device's. */
+  get node(): string | null {
+    return this.#isThere && blockNodeAt(this.path) === this.#loop.facts().device ? this.path : null;
   }
 
   /** Paths of the partitions' nodes, by number. */
@@ -105,7 +118,7 @@ export class KernelDevice {
   /** Makes the kernel's partitions, and their nodes, these. Those in use stay as they are, which is told. */
   setPartitions(partitions: readonly PartitionPlace[]): Promise<void> {
     return inTurn(async () => {
-      if (!this.#closed) await this.#setPartitions(partitions);
+      if (this.#isThere) await this.#setPartitions(partitions);
     });
   }
 
@@ -117,7 +130,7 @@ export class KernelDevice {
   /** The device has another size now. */
   resize(size: number): Promise<void> {
     return inTurn(async () => {
-      if (this.#closed) return;
+      if (!this.#isThere) return;
       this.#file.size = size;
       await this.#loop.refreshSize();
     });
@@ -126,12 +139,13 @@ export class KernelDevice {
   /** What the kernel keeps in its cache is written, and forgotten where it is not in use: the disk may have changed below. */
   flush(): Promise<void> {
     return inTurn(async () => {
-      if (!this.#closed) await this.#loop.flush();
+      if (this.#isThere) await this.#loop.flush();
     });
   }
 
   /** Who uses it now, as clauses. */
   users(): string[] {
+    if (!this.#isThere) return [];
     const { device, partitions } = this.#loop.facts();
     const whole = { path: this.path, device };
     return usersOf([
@@ -170,11 +184,34 @@ export class KernelDevice {
     for (const path of [...this.#partitions.values(), this.path]) nodes.remove(path);
     this.#partitions.clear();
     await inTurn(async () => {
-      if (!this.#file.ended) await this.#loop.flush().catch(failed);
+      if (!this.#isOurs) return;
+      await this.#loop.flush().catch(failed);
       await this.#loop.setPartitions([]).catch(failed);
       await this.#loop.clear().catch(failed);
     });
     await this.#file.close();
+  }
+
+  async #lost(): Promise<void> {
+    if (this.#closed || !this.#opened) return;
+    this.#closed = true;
+    const { onError, onLost } = this.#options;
+    onError(`${this.path} has gone: its loop device ${this.#loop.path} was cleared by another program`);
+    onLost();
+    await this.#takeDown((error) => onError((error as Error).message));
+  }
+
+  get #fileName(): string {
+    return servedFileName(this.#options.owner, this.#options.name);
+  }
+
+  /** Asked before each change: the loop device of that number may be somebody else's by now. */
+  get #isOurs(): boolean {
+    return !this.#file.ended && this.#loop.isOver(this.#fileName);
+  }
+
+  get #isThere(): boolean {
+    return !this.#closed && this.#isOurs;
   }
 
   async #setPartitions(places: readonly PartitionPlace[]): Promise<void> {

@@ -3,6 +3,7 @@
  * back and forgotten when the last user closes it, as every disk's is. Calls wait without blocking this thread, which may
  * be the one that the loop device waits for; the caller sees to it that there are few at a time (`turns.ts`).
  */
+import { basename } from "node:path";
 import { DiskError, fromErrno } from "../errors.js";
 import { loopFiles, type SystemPartition, systemDisk } from "../os/block-nodes.js";
 import { addressOf, checkIoctl, type OpenDescriptor, openDescriptor } from "../os/device-control.js";
@@ -73,6 +74,11 @@ export class LoopDevice {
     if (result === ERRNO.EBUSY) return false;
     checkIoctl(`set up ${this.path}`, "LOOP_CONFIGURE", result);
     return true;
+  }
+
+  /** Whether it is over the file of that name. Somebody else may have cleared it, and may use it for something else by now. */
+  isOver(fileName: string): boolean {
+    return loopFiles().some(({ name, file }) => name === this.name && basename(file) === fileName);
   }
 
   /** What the kernel has of it now. */

@@ -52,6 +52,7 @@ export class KernelPlace {
   readonly runner = new SessionRunner();
   readonly messages: string[] = [];
   writersClosed = 0;
+  lost = 0;
   readonly #open: KernelDevice[] = [];
   readonly #mounts: string[] = [];
 
@@ -78,6 +79,7 @@ export class KernelPlace {
     return {
       ...{ name: "xvda", folder: this.folder, owner: this.owner, nodes: this.nodes, runner: this.runner },
       ...{ partitions: [], onWriterClosed: () => this.writersClosed++ },
+      onLost: () => this.lost++,
       onError: (message) => this.messages.push(message),
     };
   }

@@ -86,6 +86,32 @@ describe.skipIf(!able)("a device in use", () => {
     await expectNothingLeft(place);
   });
 
+  test("is gone at once when its loop device is cleared by another program, and whatever has its number then is left alone", async () => {
+    const place = kernelPlace();
+    const kernel = await place.serve(place.image("a.dsk", 16 * MiB), {
+      partitions: [{ number: 1, offset: MiB, size: 8 * MiB }],
+    });
+    const [loop] = loopsOf(place.owner);
+    await run("losetup", ["-d", `/dev/${loop}`]);
+    await expect.poll(() => place.lost).toBe(1);
+    await expect.poll(() => place.left()).toEqual(NOTHING_LEFT);
+    expect(place.messages).toEqual([
+      `${kernel.path} has gone: its loop device /dev/${loop} was cleared by another program`,
+    ]);
+    expect(kernel.users()).toEqual([]);
+    const other = place.image("other.dsk", 16 * MiB);
+    await run("losetup", [`/dev/${loop}`, other]).catch(() => {}); // another test may have it by now
+    try {
+      await kernel.close({ force: true });
+      await kernel.setPartitions([]);
+      expect(place.lost).toBe(1);
+      const file = readFileSync(`/sys/block/${loop}/loop/backing_file`, "utf8").trim();
+      expect(file).not.toContain(place.owner);
+    } finally {
+      if (loopsOf("other.dsk").includes(loop!)) await run("losetup", ["-d", `/dev/${loop}`]);
+    }
+  });
+
   test("tells when a writer has closed the whole disk, for its partition table", async () => {
     const place = kernelPlace();
     const kernel = await place.serve(place.image("a.dsk", 16 * MiB));
@@ -186,7 +212,7 @@ describe.skipIf(!able)("a program that dies", () => {
       device: await openFileDevice(${JSON.stringify(image)}, { writable: true }),
       name: "xvda", folder: ${JSON.stringify(place.folder)}, owner: ${JSON.stringify(place.owner)},
       nodes: new DeviceNodes(${JSON.stringify(place.recordFile)}), runner: new SessionRunner(),
-      partitions: [{ number: 1, offset: 1 << 20, size: 320 << 20 }], onWriterClosed() {}, onError: console.error,
+      partitions: [{ number: 1, offset: 1 << 20, size: 320 << 20 }], onWriterClosed() {}, onLost() {}, onError: console.error,
     });
     console.log(kernel.path);
     setInterval(() => {}, 1000);`;
@@ -245,7 +271,14 @@ describe.skipIf(!able)("a program that dies", () => {
 
 test.skipIf(able)("what is missing is told", async () => {
   const place = join("/nonexistent", "nodes.json");
-  const options = { name: "xvda", owner: "x", nodes: new DeviceNodes(place), partitions: [], onWriterClosed() {} };
+  const options = {
+    name: "xvda",
+    owner: "x",
+    nodes: new DeviceNodes(place),
+    partitions: [],
+    onWriterClosed() {},
+    onLost() {},
+  };
   const device = { label: "x", size: 512, blockSize: 512, writable: true } as never;
   const runner = { add() {}, remove() {}, wake() {} };
   await expect(KernelDevice.open({ ...options, device, runner, onError() {} })).rejects.toThrow(
