@@ -58,8 +58,15 @@ export const GATE: OpenGate = {
 };
 const beside = (from: string, name: string) => (isAbsolute(name) ? name : join(dirname(from), name));
 
-export const openImage = async (path: string, writable = false): Promise<Qcow2Device> =>
-  openDevice(await openFileDevice(path, { writable }), openContext(GATE));
+export async function openImage(path: string, writable = false): Promise<Qcow2Device> {
+  const file = await openFileDevice(path, { writable });
+  try {
+    return await openDevice(file, openContext(GATE));
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
 
 /** `o` as after `-o`. */
 export async function createImage(

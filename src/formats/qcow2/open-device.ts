@@ -32,7 +32,7 @@ export async function openDevice(host: HostFile, context: OpenContext): Promise<
       if (size < old) await shrinkImage(opened, size);
       if (size > old && preallocation !== "off") await preallocate(opened, old, { preallocation });
     },
-    createSnapshot: (name) => snapshots.create(name),
+    createSnapshot: async (name) => snapshots.create(name),
     async applySnapshot(name) {
       await snapshots.apply(name);
       opened.locator.compressed.clear();

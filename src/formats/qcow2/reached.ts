@@ -6,11 +6,21 @@ import { writeTables } from "./metadata.js";
 import type { PointerTable } from "./pointer-table.js";
 import { readL2Table, referencesOf } from "./references.js";
 
-/** Every cluster that the table reaches is referred to once more. */
+/** Every cluster that the table reaches is referred to once more. When that cannot be (`UNSUPPORTED`, `CORRUPT`), none is. */
 export async function countTables(image: Qcow2Image, l1: PointerTable): Promise<void> {
-  for await (const { first, count } of reached(image, l1)) {
-    await image.refcounts.add(first, count, 1);
-    if (image.refcounts.cache.crowded) await writeTables(image);
+  let done = 0;
+  try {
+    for await (const { first, count } of reached(image, l1)) {
+      await image.refcounts.add(first, count, 1);
+      done++;
+      if (image.refcounts.cache.crowded) await writeTables(image);
+    }
+  } catch (error) {
+    for await (const { first, count } of reached(image, l1)) {
+      if (done-- === 0) break;
+      image.allocator.giveUp(first, count);
+    }
+    throw error;
   }
 }
 

@@ -73,20 +73,23 @@ export class Refcounts {
     this.cache.markDirty(slice);
   }
 
-  /** Changes the counts of a run of clusters by `by`. Throws `CORRUPT` when one would fall below 0, `UNSUPPORTED` above what fits. */
+  /** Changes the counts of a run of clusters by `by`: all of them or none. Throws `CORRUPT` when one would fall below 0, `UNSUPPORTED` above what fits. */
   async add(first: number, count: number, by: number): Promise<void> {
     for (let cluster = first; cluster < first + count; ) {
       const found = this.slice(cluster);
-      if (found === null) throw this.#wrong(cluster, 0);
       const slice = found instanceof Promise ? await found : found;
       const end = Math.min(cluster - (cluster % this.#perSlice) + this.#perSlice, first + count);
       for (; cluster < end; cluster++) {
-        const old = this.width.get(slice.view, cluster % this.#perSlice);
-        if (old + by < 0) throw this.#wrong(cluster, old);
-        if (old + by > this.width.most) throw this.#tooMany(old + by);
-        this.width.set(slice.view, cluster % this.#perSlice, old + by);
+        const old = slice ? this.width.get(slice.view, cluster % this.#perSlice) : 0;
+        if (slice && old + by >= 0 && old + by <= this.width.most) {
+          this.width.set(slice.view, cluster % this.#perSlice, old + by);
+          continue;
+        }
+        if (slice) this.cache.markDirty(slice);
+        await this.add(first, cluster - first, -by); // what is done so far
+        throw slice && by > 0 ? this.#tooMany(old + by) : this.#wrong(cluster, old);
       }
-      this.cache.markDirty(slice);
+      if (slice) this.cache.markDirty(slice);
     }
   }
 

@@ -159,12 +159,23 @@ export class Snapshots {
         const marks = image.geometry.version >= 3 ? INCOMPATIBLE.dirty : 0n;
         await image.writeHeader({ incompatible: image.header.incompatible | marks });
         await image.barrier();
-        await task();
-        await writeTables(image);
-        await image.writeHeader({ incompatible: image.header.incompatible & ~marks });
-        await image.barrier();
+        try {
+          await task();
+        } catch (error) {
+          // Refused before anything had changed but counts, which are as before. Otherwise the mark stays, for a repair.
+          if (error instanceof DiskError && error.code === "UNSUPPORTED") await this.#unmark(marks);
+          throw error;
+        }
+        await this.#unmark(marks);
       }),
     );
+  }
+
+  async #unmark(marks: bigint): Promise<void> {
+    const image = this.#image;
+    await writeTables(image);
+    await image.writeHeader({ incompatible: image.header.incompatible & ~marks });
+    await image.barrier();
   }
 
   /** The new table is written elsewhere, then the header shows it, then the old one is given up. */
