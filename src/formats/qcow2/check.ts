@@ -17,7 +17,10 @@ import { openTables } from "./open-tables.js";
 import { rebuildRefcounts } from "./rebuild-refcounts.js";
 
 export async function checkFile(host: HostFile, options: CheckOptions): Promise<CheckReport> {
-  return checkImage(await openTables(host), options);
+  const image = await openTables(host);
+  const report = await checkImage(image, options);
+  await image.file.trim();
+  return report;
 }
 
 /** The image is this call's alone: its tables in memory are changed. */

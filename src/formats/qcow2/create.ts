@@ -48,6 +48,7 @@ const SECTOR = 512;
 export async function createDisk(host: HostFile, size: number, options: CreateOptions): Promise<void> {
   const { image } = await newImage(host, size, options);
   await image.flush();
+  await image.file.trim();
   await image.dataFile?.close();
 }
 

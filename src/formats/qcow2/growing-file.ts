@@ -1,18 +1,26 @@
 /**
  * The file under an image: it grows as clusters are allocated, and what is missing of its last cluster reads as zeros
  * (a writer may leave that out).
+ *
+ * The file on the host is made longer in larger steps than the image needs: each step waits for writes that are under way. Until
+ * the image is closed there may be a hole behind its end.
  */
 import { type BlockDevice, defineDevice } from "../../block/device.js";
 import type { HostFile } from "../../block/host-file.js";
 import { DiskError } from "../../errors.js";
 
+/** The file grows by as much as it has, up to this many bytes. */
+const MOST_AHEAD = 64 << 20;
+
 export class GrowingFile {
   readonly host: HostFile;
+  #size: number;
   /** The same bytes without an end: reads zeros there, grows when written. */
   readonly endless: BlockDevice;
 
   constructor(host: HostFile) {
     this.host = host;
+    this.#size = host.size;
     this.endless = defineDevice({
       label: host.label,
       size: Number.MAX_SAFE_INTEGER,
@@ -28,8 +36,9 @@ export class GrowingFile {
     return this.host.label;
   }
 
+  /** Bytes that the image uses; what lies behind reads as zeros. */
   get size(): number {
-    return this.host.size;
+    return this.#size;
   }
 
   /** The device for bytes up to `end`: the file itself, or the endless one. */
@@ -49,10 +58,18 @@ export class GrowingFile {
 
   /** Makes the file at least `end` bytes long; what is new reads as zeros. */
   async grow(end: number): Promise<void> {
-    if (end <= this.size) return;
-    if (!this.host.resizable)
-      throw new DiskError("NO_SPACE", `Cannot grow ${this.label}: it has ${this.size} bytes, the image needs ${end}`);
-    await this.host.resize(end);
+    if (end <= this.#size) return;
+    if (end > this.host.size) {
+      if (!this.host.resizable)
+        throw new DiskError("NO_SPACE", `Cannot grow ${this.label}: it has ${this.size} bytes, the image needs ${end}`);
+      await this.host.resize(end + Math.min(this.#size, MOST_AHEAD));
+    }
+    this.#size = Math.max(this.#size, end);
+  }
+
+  /** Takes away what the file has behind the image's end, because it grew in larger steps. */
+  async trim(): Promise<void> {
+    if (this.host.writable && this.host.resizable && this.host.size > this.#size) await this.host.resize(this.#size);
   }
 
   /** A range that reads as zeros, also where the file had something else. */

@@ -99,7 +99,10 @@ export function imageDevice(image: Qcow2Image, close: (image: Qcow2Image) => Pro
 
 async function closeImage(image: Qcow2Image): Promise<void> {
   try {
-    if (image.writable) await image.flush();
+    if (image.writable) {
+      await image.flush();
+      await image.file.trim();
+    }
   } finally {
     await image.backing?.close();
     await image.dataFile?.close();

@@ -43,6 +43,7 @@ export class Qcow2Writer implements ImageWriter {
   async finish(): Promise<void> {
     await this.#writeGathered();
     await this.#opened.image.flush();
+    await this.#opened.image.file.trim();
   }
 
   /** Less than a cluster, behind what was placed last; counted in the one or two clusters that it touches. */
