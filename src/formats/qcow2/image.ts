@@ -14,11 +14,12 @@ import { ClusterAllocator } from "./allocate.js";
 import { type Geometry, geometryOf } from "./geometry.js";
 import type { GrowingFile } from "./growing-file.js";
 import { encodeHeader, type Qcow2Header } from "./header.js";
+import { L2Entries } from "./l2-entries.js";
 import { AUTOCLEAR, INCOMPATIBLE } from "./layout.js";
 import { hasDirtyTables, writeTables } from "./metadata.js";
 import { PointerTable } from "./pointer-table.js";
 import { Refcounts } from "./refcounts.js";
-import { TableCache } from "./table-cache.js";
+import { type Slice, TableCache } from "./table-cache.js";
 
 /** L2 tables are kept in memory up to this many bytes, whatever the size of the disk: those of 128 GiB in clusters of 64 KiB. */
 export const L2_CACHE_BYTES = 16 << 20;
@@ -48,7 +49,8 @@ export class Qcow2Image {
     this.l1 = l1;
     this.writable = writable;
     this.geometry = geometryOf({ ...header, extendedL2: (header.incompatible & INCOMPATIBLE.extendedL2) !== 0n });
-    this.l2 = new TableCache(file, this.geometry.sliceSize, L2_CACHE_BYTES);
+    const check = writable && !this.hasDataFile ? (slice: Slice) => this.#checkPlaces(slice) : undefined;
+    this.l2 = new TableCache(file, this.geometry.sliceSize, L2_CACHE_BYTES, check);
   }
 
   get size(): number {
@@ -121,6 +123,15 @@ export class Qcow2Image {
     this.header = header;
   }
 
+  /** Whether entries allow to write in place where tables lie: then this part of the disk is not to be used. */
+  #checkPlaces({ view }: Slice): void {
+    const { l2EntrySize, clusterSize } = this.geometry;
+    const entries = new L2Entries(this.geometry, false);
+    for (let index = 0; index < view.byteLength / l2EntrySize; index++)
+      if (entries.copied(view, index) && !entries.isCompressed(view, index) && entries.hasPlace(view, index))
+        this.refuseMetadata(entries.place(view, index), clusterSize);
+  }
+
   /** Throws when a range of the file holds tables: an entry that says it is the guest's is wrong, and using it would destroy them. */
   refuseMetadata(offset: number, length: number): void {
     const { clusterSize } = this.geometry;
@@ -140,7 +151,7 @@ export class Qcow2Image {
     if (found)
       throw new DiskError(
         "CORRUPT",
-        `Cannot write ${this.label}: the cluster at byte ${offset} is to hold data, but ${found} lies there; repair the image first`,
+        `Cannot use ${this.label}: the cluster at byte ${offset} is to hold data, but ${found} lies there; repair the image first`,
         { details: { offset } },
       );
   }

@@ -60,6 +60,7 @@ export interface OpenedImage {
   readonly image: Qcow2Image;
   readonly locator: ClusterLocator;
   readonly placer: ClusterPlacer;
+  readonly releaser: ClusterReleaser;
   readonly device: BlockDevice;
 }
 
@@ -94,7 +95,7 @@ export function imageDevice(image: Qcow2Image, close: (image: Qcow2Image) => Pro
     flush: () => image.flush(),
     close: () => close(image),
   });
-  return { image, locator, placer, device };
+  return { image, locator, placer, releaser, device };
 }
 
 async function closeImage(image: Qcow2Image): Promise<void> {

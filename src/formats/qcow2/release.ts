@@ -5,7 +5,8 @@ import { UNALLOCATED, ZERO, ZERO_PLACED } from "./l2-entries.js";
 import type { ClusterLocator } from "./locate.js";
 import type { Slice } from "./table-cache.js";
 
-type How = "zero" | "discard";
+/** `drop`: nobody sees what lies below any more, because the disk ends before. */
+type How = "zero" | "discard" | "drop";
 
 export class ClusterReleaser {
   readonly #image: Qcow2Image;
@@ -40,7 +41,7 @@ export class ClusterReleaser {
     const { l1, l2, geometry } = this.#image;
     const l1Index = Math.floor(offset / geometry.l2Reach);
     if (l1.target(l1Index) === 0) {
-      if (!this.#hides(offset) || (how === "discard" && !this.#canHide))
+      if (!this.#hides(offset, how) || (how === "discard" && !this.#canHide))
         return Math.min(end, (l1Index + 1) * geometry.l2Reach);
       if (!this.#canHide) return offset;
     }
@@ -52,7 +53,7 @@ export class ClusterReleaser {
       const clusterEnd = Math.min(cluster + geometry.clusterSize, this.#image.size);
       const to = Math.min(end, clusterEnd);
       const whole = at === cluster && to === clusterEnd;
-      const done = whole ? this.#cluster(slice, index, at, how) : this.#parts(slice, index, at, to);
+      const done = whole ? this.#cluster(slice, index, at, how) : this.#parts(slice, index, at, to, how);
       if (done) await this.#image.dataFile?.discard(at, to - at);
       else if (how === "zero") break;
       at = to;
@@ -66,13 +67,13 @@ export class ClusterReleaser {
   }
 
   /** Whether the backing file would show if the cluster had no entry. */
-  #hides(offset: number): boolean {
+  #hides(offset: number, how: How): boolean {
     const { backing } = this.#image;
-    return backing !== null && offset < backing.size;
+    return how !== "drop" && backing !== null && offset < backing.size;
   }
 
   #cluster(slice: Slice, index: number, offset: number, how: How): boolean {
-    const hides = this.#hides(offset);
+    const hides = this.#hides(offset, how);
     if (hides && !this.#canHide) return false;
     const { entries } = this.#locator;
     if (!this.#image.geometry.extendedL2) {
@@ -86,13 +87,13 @@ export class ClusterReleaser {
   }
 
   /** Subclusters; the cluster keeps its place. */
-  #parts(slice: Slice, index: number, offset: number, end: number): boolean {
+  #parts(slice: Slice, index: number, offset: number, end: number, how: How): boolean {
     const { geometry } = this.#image;
     const { entries } = this.#locator;
     if (entries.isCompressed(slice.view, index)) return false;
     const first = (offset % geometry.clusterSize) / geometry.subclusterSize;
     const count = Math.ceil((end - offset) / geometry.subclusterSize);
-    if (this.#hides(offset) || entries.hasPlace(slice.view, index))
+    if (this.#hides(offset, how) || entries.hasPlace(slice.view, index))
       entries.setZeroParts(slice.view, index, first, first + count);
     return true;
   }

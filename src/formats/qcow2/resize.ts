@@ -62,12 +62,12 @@ export async function growImage({ image, device }: OpenedImage, size: number): P
 }
 
 /** Clusters behind the new end are given up; the guest reads them as zeros until the header says the new size. */
-export async function shrinkImage({ image, device }: OpenedImage, size: number): Promise<void> {
+export async function shrinkImage({ image, releaser }: OpenedImage, size: number): Promise<void> {
   const { geometry } = image;
   const from = alignUp(size, geometry.clusterSize);
-  if (from < image.size) await device.discard(from, image.size - from);
-  await image.changes.run(0, Number.MAX_SAFE_INTEGER, () =>
-    image.metadata.run(async () => {
+  await image.changes.run(0, Number.MAX_SAFE_INTEGER, async () => {
+    if (from < image.size) await releaser.release(from, image.size - from, "drop");
+    await image.metadata.run(async () => {
       for (let i = l1EntriesFor(size, geometry); i < l1EntriesFor(image.size, geometry); i++) {
         const table = image.l1.target(i);
         if (table === 0) continue;
@@ -77,6 +77,6 @@ export async function shrinkImage({ image, device }: OpenedImage, size: number):
       await writeTables(image);
       await image.writeHeader({ size });
       await image.barrier();
-    }),
-  );
+    });
+  });
 }
