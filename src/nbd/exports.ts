@@ -18,6 +18,16 @@ export interface Export {
   readonly dirtyBitmap?: DirtyBitmap;
   /** Only for encrypted connections, on a server where TLS is the client's choice. */
   readonly requireTls?: boolean;
+  /** What can be read without waiting, beside `device`. */
+  readonly cached?: CachedBytes;
+}
+
+/** Bytes of a device that are in memory. Nothing here waits or throws. */
+export interface CachedBytes {
+  /** Fills `length` bytes of `block` from `at` on. False when not all of them are at hand; what was filled means nothing then. */
+  read(offset: number, length: number, block: Buffer, at: number): boolean;
+  /** False when a part of the range may be a hole. */
+  isData(offset: number, length: number): boolean;
 }
 
 /** By name, or a function that finds an export by name; only a map can be listed. */

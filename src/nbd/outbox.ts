@@ -6,7 +6,9 @@
 /** Sends the parts in order; calls `sent` once when they no longer need their memory, also after a failure. */
 export type Send = (parts: readonly Uint8Array[], sent: () => void) => void;
 
-const BLOCK_SIZE = 256 << 10;
+/** A reply of that much data fits with its headers. */
+export const BLOCK_PAYLOAD = 256 << 10;
+const BLOCK_SIZE = BLOCK_PAYLOAD + 4096;
 /** Payloads up to here are copied: cheaper than one more part in the write. */
 const COPY_MAX = 32 << 10;
 const IDLE_BLOCKS = 4;
@@ -35,6 +37,11 @@ export class Outbox {
     this.#onSent = onSent;
   }
 
+  /** Bytes that wait for the flush. */
+  get queued(): number {
+    return this.#queued;
+  }
+
   /** Bytes that were added and have not left. */
   get unsent(): number {
     return this.#queued + this.#unsent;
@@ -56,6 +63,12 @@ export class Outbox {
       this.#schedule(this.#flush);
     }
     return position;
+  }
+
+  /** Takes back the last reservation, whole. */
+  unreserve(length: number): void {
+    this.#end -= length;
+    this.#queued -= length;
   }
 
   /** Adds bytes after the last reserved ones. They stay untouched until `release` is called, which may be at once. */

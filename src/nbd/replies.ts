@@ -8,6 +8,7 @@ import {
   SIMPLE_REPLY_MAGIC,
   STRUCTURED_REPLY_MAGIC,
 } from "./codes.js";
+import type { CachedBytes } from "./exports.js";
 import {
   BLOCK_DESCRIPTOR,
   BLOCK_DESCRIPTOR_EXT,
@@ -32,10 +33,13 @@ export type ReplyHeaders = "simple" | "structured" | "extended";
 export class Replies {
   readonly #outbox: Outbox;
   readonly #headers: ReplyHeaders;
+  /** Bytes of a chunk's header. */
+  readonly #chunkSize: number;
 
   constructor(outbox: Outbox, headers: ReplyHeaders) {
     this.#outbox = outbox;
     this.#headers = headers;
+    this.#chunkSize = headers === "extended" ? EXTENDED_REPLY.size : STRUCTURED_REPLY.size;
   }
 
   /** Success of a command without data. */
@@ -71,6 +75,26 @@ export class Replies {
       this.#chunk(request, REPLY_TYPE.NONE, true, 0, 0);
       release();
     }
+  }
+
+  /** All data of a read, which `source` puts in place at once. False, and nothing was added, when it cannot. At most `BLOCK_PAYLOAD` bytes. */
+  cached(request: Request, source: CachedBytes): boolean {
+    const { offset, length } = request;
+    const isSimple = this.#headers === "simple";
+    const head = isSimple ? SIMPLE_REPLY.size : this.#chunkSize + OFFSET_DATA.size;
+    const at = this.#outbox.reserve(head + length);
+    const { block } = this.#outbox;
+    if (!source.read(offset, length, block, at + head)) {
+      this.#outbox.unreserve(head + length);
+      return false;
+    }
+    if (isSimple) {
+      this.#putSimple(at, request, 0);
+    } else {
+      this.#putChunk(at, request, REPLY_TYPE.OFFSET_DATA, true, OFFSET_DATA.size + length);
+      writeU64(block, offset, at + this.#chunkSize + OFFSET_DATA.fields.offset.offset);
+    }
+    return true;
   }
 
   /** A part of a read; `last` ends the reply. */
@@ -112,20 +136,28 @@ export class Replies {
   }
 
   #simple(request: Request, errno: number): void {
-    const at = this.#outbox.reserve(SIMPLE_REPLY.size);
+    this.#putSimple(this.#outbox.reserve(SIMPLE_REPLY.size), request, errno);
+  }
+
+  #putSimple(at: number, { cookieHigh, cookieLow }: Request, errno: number): void {
     const { block } = this.#outbox;
     block.writeUInt32BE(SIMPLE_REPLY_MAGIC, at + simple.magic.offset);
     block.writeUInt32BE(errno, at + simple.error.offset);
-    block.writeUInt32BE(request.cookieHigh, at + simple.cookie.offset);
-    block.writeUInt32BE(request.cookieLow, at + simple.cookie.offset + 4);
+    block.writeUInt32BE(cookieHigh, at + simple.cookie.offset);
+    block.writeUInt32BE(cookieLow, at + simple.cookie.offset + 4);
   }
 
   /** Header of a chunk whose payload is `head` bytes, which the caller fills at the returned position, and `rest` bytes added after. */
   #chunk(request: Request, type: number, last: boolean, head: number, rest: number): number {
-    const extended = this.#headers === "extended";
-    const size = extended ? EXTENDED_REPLY.size : STRUCTURED_REPLY.size;
-    const at = this.#outbox.reserve(size + head);
+    const at = this.#outbox.reserve(this.#chunkSize + head);
+    this.#putChunk(at, request, type, last, head + rest);
+    return at + this.#chunkSize;
+  }
+
+  /** Only the header, of a chunk with `length` bytes of payload. */
+  #putChunk(at: number, request: Request, type: number, last: boolean, length: number): void {
     const { block } = this.#outbox;
+    const extended = this.#headers === "extended";
     // Both kinds of header begin alike.
     block.writeUInt32BE(extended ? EXTENDED_REPLY_MAGIC : STRUCTURED_REPLY_MAGIC, at + chunk.magic.offset);
     block.writeUInt16BE(last ? REPLY_FLAG_DONE : 0, at + chunk.flags.offset);
@@ -134,11 +166,10 @@ export class Replies {
     block.writeUInt32BE(request.cookieLow, at + chunk.cookie.offset + 4);
     if (extended) {
       writeU64(block, request.offset, at + EXTENDED_REPLY.fields.offset.offset);
-      writeU64(block, head + rest, at + EXTENDED_REPLY.fields.length.offset);
+      writeU64(block, length, at + EXTENDED_REPLY.fields.length.offset);
     } else {
-      block.writeUInt32BE(head + rest, at + chunk.length.offset);
+      block.writeUInt32BE(length, at + chunk.length.offset);
     }
-    return at + size;
   }
 }
 

@@ -143,10 +143,9 @@ class SocketThread {
   #serve({ id, fd, window, session, fastZero, rest }: Extract<ToSocketThread, { kind: "serve" }>): void {
     const { limits, lingerMs, port } = this.#data;
     const post = (message: FromSocketThread) => port.postMessage(message);
-    const device = openWindow(window);
     const options = { io: this.#io, fd, limits, lingerMs, pool: this.#pool };
     const connection: ThreadConnection = new ThreadConnection(
-      { ...options, session: { ...session, export: { device, fastZero } } },
+      { ...options, session: { ...session, export: { ...openWindow(window), fastZero } } },
       {
         schedule: (flush) => {
           this.#flushes.push(flush);

@@ -17,7 +17,7 @@ import { toNbdErrno } from "./errno.js";
 import type { Session } from "./handshake.js";
 import { EXTENDED_REQUEST, REQUEST } from "./layout.js";
 import { contextRuns } from "./meta-context.js";
-import { Outbox, type Send } from "./outbox.js";
+import { BLOCK_PAYLOAD, Outbox, type Send } from "./outbox.js";
 import { Replies } from "./replies.js";
 import { isWrite, payloadLength, Request, refusal } from "./request.js";
 import { readSparse } from "./sparse-read.js";
@@ -46,6 +46,10 @@ const MAGIC_AT = REQUEST.fields.magic.offset;
 const MAX_SKIPPED = 2 * MAX_PAYLOAD;
 /** What the descriptors of a block status may take. */
 const STATUS_WEIGHT = 64 << 10;
+/** Replies leave as soon as they are that long together: the client works on them while the next are made, from memory that is still warm. */
+const FLUSH_FROM = 64 << 10;
+/** No request is begun while so much waits for the client to take it: what is read early is cold when it leaves. */
+const UNSENT_MOST = 256 << 10;
 /** Shorter reads are sent as data without a look at the map, which would cost more than the bytes. */
 const HOLES_FROM = 32 << 10;
 
@@ -67,6 +71,8 @@ export class Transmission {
   #skip = 0;
   #refused: { request: Request; errno: number } | undefined;
   #requests = 0;
+  /** Writes that are under way straight out of the bytes that were received. */
+  #borrowed = 0;
   #bytes = 0;
   #stalled = false;
   #stopped = false;
@@ -100,7 +106,7 @@ export class Transmission {
 
   /** Nothing of the bytes that were received is still in use. */
   get isClean(): boolean {
-    return this.#requests === 0 && this.#at === this.#input.length;
+    return this.#borrowed === 0 && this.#at === this.#input.length;
   }
 
   /** Whether a request that changes the device was let through. */
@@ -157,12 +163,15 @@ export class Transmission {
     if (isWrite(request.type)) this.#wrote = true;
     if (request.type === CMD.WRITE) this.#beginPayload(request);
     else this.#run(request, undefined);
+    if (this.#outbox.queued >= FLUSH_FROM) this.#outbox.flush();
     return true;
   }
 
   #isFull(length: number): boolean {
-    const held = this.#bytes + this.#outbox.unsent;
+    const { unsent } = this.#outbox;
+    const held = this.#bytes + unsent;
     if (this.#requests === 0 && held === 0) return false;
+    if (unsent >= UNSENT_MOST) return true;
     return this.#requests >= this.#limits.requestsInFlight || held + length > this.#limits.bytesInFlight;
   }
 
@@ -216,24 +225,38 @@ export class Transmission {
     try {
       if (request.type === CMD.READ) this.#read(request);
       else if (request.type === CMD.BLOCK_STATUS) this.#blockStatus(request);
-      else
-        execute(this.#session.export.device, request, data).then(
-          () => {
-            if (buffer) this.#pool.give(buffer);
-            this.#replies.done(request);
-            this.#finish(request);
-          },
-          (error) => this.#fail(request, error),
-        );
+      else this.#execute(request, data, buffer);
     } catch (error) {
       this.#fail(request, error);
     }
   }
 
+  #execute(request: Request, data: Buffer | undefined, buffer: Buffer | undefined): void {
+    const borrowed = data && !buffer ? 1 : 0;
+    this.#borrowed += borrowed;
+    execute(this.#session.export.device, request, data).then(
+      () => {
+        this.#borrowed -= borrowed;
+        if (buffer) this.#pool.give(buffer);
+        this.#replies.done(request);
+        this.#finish(request);
+      },
+      (error) => {
+        this.#borrowed -= borrowed;
+        this.#fail(request, error);
+      },
+    );
+  }
+
   #read(request: Request): void {
     const { offset, length, flags } = request;
     const { export: exported, structuredReplies } = this.#session;
-    if (length >= HOLES_FROM && structuredReplies && !exported.slowMap && (flags & CMD_FLAG.DF) === 0) {
+    const tellsHoles = length >= HOLES_FROM && structuredReplies && !exported.slowMap && (flags & CMD_FLAG.DF) === 0;
+    if (this.#isAtHand(request, tellsHoles) && this.#replies.cached(request, exported.cached!)) {
+      this.#finish(request);
+      return;
+    }
+    if (tellsHoles) {
       readSparse(exported.device, request, this.#pool, this.#replies).then(
         () => this.#finish(request),
         (error) => this.#fail(request, error),
@@ -250,6 +273,13 @@ export class Transmission {
       // The buffer is not used again: a part of the failed read may still be on its way into it.
       (error) => this.#fail(request, error),
     );
+  }
+
+  /** Whether the read may be answered at once, as one piece of data. */
+  #isAtHand({ offset, length }: Request, tellsHoles: boolean): boolean {
+    const { cached } = this.#session.export;
+    if (!cached || length === 0 || length > BLOCK_PAYLOAD) return false;
+    return !tellsHoles || cached.isData(offset, length);
   }
 
   #blockStatus(request: Request): void {

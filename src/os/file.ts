@@ -57,9 +57,9 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     const stats = fstatOrClose(fd);
     if (stats.isBlockDevice() && (options.exclusive ?? writable)) {
       closeSync(fd);
-      return openedFile(openSync(path, access | constants.O_EXCL), path, writable, native);
+      return openedFile(openSync(path, access | constants.O_EXCL), path, writable, { native });
     }
-    return openedFile(fd, path, writable || create, native);
+    return openedFile(fd, path, writable || create, { native });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EBUSY") throw deviceInUse(what, path, error);
     if ((error as NodeJS.ErrnoException).code === "ENXIO")
@@ -68,8 +68,20 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
   }
 }
 
+export interface OpenedFileOptions {
+  /** As `OpenFileOptions`. */
+  readonly native?: boolean;
+  /** Bytes that the file is known to have: should it have been cut since, what is lost is an error. Default: what it has now. */
+  readonly size?: number;
+}
+
 /** An already open descriptor as an `OpenFile`, which owns it from now on. */
-export function openedFile(fd: number, path: string, writable: boolean, native = true): OpenFile {
+export function openedFile(
+  fd: number,
+  path: string,
+  writable: boolean,
+  { native = true, size }: OpenedFileOptions = {},
+): OpenFile {
   const stats = fstatOrClose(fd);
   if (!stats.isFile() && !stats.isBlockDevice()) {
     closeSync(fd);
@@ -77,7 +89,7 @@ export function openedFile(fd: number, path: string, writable: boolean, native =
     throw noFile(path, found);
   }
   const calls = native ? libc() : null;
-  return new SystemFile(fd, path, writable, stats, calls);
+  return new SystemFile(fd, path, writable, stats, calls, size);
 }
 
 function noFile(path: string, found: string): DiskError {
@@ -119,7 +131,7 @@ class SystemFile implements OpenFile {
   /** Opened at its first use; null where there is none. */
   #direct: DirectAccess | null | undefined;
 
-  constructor(fd: number, path: string, writable: boolean, stats: Stats, native: Libc | null) {
+  constructor(fd: number, path: string, writable: boolean, stats: Stats, native: Libc | null, size?: number) {
     this.fd = fd;
     this.path = path;
     this.writable = writable;
@@ -127,7 +139,7 @@ class SystemFile implements OpenFile {
     this.identity = this.isBlockDevice ? `block ${stats.rdev}` : `${stats.dev}:${stats.ino}`;
     this.native = native;
     this.#asksCache = native !== null;
-    this.#size = this.isBlockDevice ? blockDeviceSize(fd, stats, native, path) : stats.size;
+    this.#size = size ?? (this.isBlockDevice ? blockDeviceSize(fd, stats, native, path) : stats.size);
   }
 
   get size(): number {

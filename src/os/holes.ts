@@ -17,7 +17,8 @@ const CANNOT = new Set([negative("EOPNOTSUPP"), negative("ENOSYS"), negative("EI
 export function runAt(file: OpenFile, offset: number, limit: number): Run {
   if (!file.native || file.isBlockDevice) return { data: true, end: limit };
   const data = file.native.seekData(file.fd, offset);
-  if (data === NO_SUCH_OFFSET) return { data: false, end: limit };
+  // No data from here on: a hole up to the end, or an offset behind it in a file that somebody has cut, whose reads must fail.
+  if (data === NO_SUCH_OFFSET) return { data: file.native.seekHole(file.fd, offset) < 0, end: limit };
   if (data < 0) return { data: true, end: limit };
   if (data > offset) return { data: false, end: Math.min(data, limit) };
   const hole = file.native.seekHole(file.fd, offset);

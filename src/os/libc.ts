@@ -16,6 +16,8 @@ export interface Libc {
   address(bytes: Bytes): number;
   /** Cached bytes only: a short count or `-EAGAIN` where the kernel would have to wait (preadv2 with RWF_NOWAIT). */
   readCached(fd: number, into: Bytes, offset: number): number;
+  /** The same into `length` bytes at an `address`, for callers that read many times into the same memory. */
+  readCachedAt(fd: number, address: number, length: number, offset: number): number;
   /** Next offset of data (or of a hole) at or after `offset`; `-ENXIO` behind the last one. */
   seekData(fd: number, offset: number): number;
   seekHole(fd: number, offset: number): number;
@@ -209,14 +211,18 @@ function kernelOf(koffi: Koffi): Kernel {
 }
 
 function reading(koffi: Koffi, { preadv2, lseek }: Calls, { answer }: Kernel) {
-  const vector = new BigUint64Array(2); // one call at a time on this thread: filled just before the call that reads it
+  const vector = new Uint32Array(4); // struct iovec; one call at a time on this thread: filled just before the call that reads it
+  const address = (bytes: Bytes) => Number(koffi.address(bytes));
+  const readCachedAt = (fd: number, at: number, length: number, offset: number) => {
+    vector[0] = at;
+    vector[1] = Math.floor(at / 2 ** 32);
+    vector[2] = length;
+    return answer(preadv2(fd, vector, 1, offset, RWF_NOWAIT));
+  };
   return {
-    address: (bytes) => Number(koffi.address(bytes)),
-    readCached(fd, into, offset) {
-      vector[0] = koffi.address(into);
-      vector[1] = BigInt(into.length);
-      return answer(preadv2(fd, vector, 1, offset, RWF_NOWAIT));
-    },
+    address,
+    readCached: (fd, into, offset) => readCachedAt(fd, address(into), into.length, offset),
+    readCachedAt,
     seekData: (fd, offset) => answer(lseek(fd, offset, SEEK_DATA)),
     seekHole: (fd, offset) => answer(lseek(fd, offset, SEEK_HOLE)),
   } satisfies Partial<Libc>;

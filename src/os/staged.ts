@@ -234,7 +234,7 @@ async function openHidden(path: string, final: string, native: boolean): Promise
   const folder = realpathSync(dirname(final));
   const hidden = tmpNameSync({ tmpdir: folder, prefix: `.${basename(final)}`, postfix: ".part" });
   const fd = openSync(hidden, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o666);
-  return { file: openedFile(fd, path, true, native), hidden };
+  return { file: openedFile(fd, path, true, { native }), hidden };
 }
 
 async function resizeOrAbort(staged: Staged, size: number): Promise<void> {

@@ -113,6 +113,23 @@ describe.skipIf(!streamIo())("a client of a file", () => {
     expect(await other.outcome(CMD.FLUSH, 0, 0)).toBe(0);
   });
 
+  test("is told an error for what a file that was cut under the server has lost, short or long, and the rest of its bytes", async () => {
+    const { device, path: disk } = await file();
+    await device.write(0, Buffer.alloc(SIZE, 9));
+    const { path } = await serve({ device, readOnly: true });
+    const raw = await RawClient.transmitting(path, "x");
+    open.push(raw);
+    truncateSync(disk, SIZE / 2 + 512);
+    for (const length of [4096, 128 << 10]) {
+      raw.request(CMD.READ, SIZE / 2, length);
+      expect((await raw.chunk()).payload.readUInt32BE()).toBe(NBD_ERRNO.EIO);
+      raw.request(CMD.READ, SIZE / 2 - length, length);
+      const { type, payload } = await raw.chunk();
+      expect(type).toBe(REPLY_TYPE.OFFSET_DATA);
+      expect(payload.subarray(8).equals(Buffer.alloc(length, 9))).toBe(true);
+    }
+  });
+
   test("that does not read its replies stops being served; others go on, and the server can close", async () => {
     const { device } = await file();
     const { path, server } = await serve(
