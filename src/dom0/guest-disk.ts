@@ -9,6 +9,7 @@ import { type NbdServer, serveNbd } from "../nbd/server.js";
 import { openPartition, type Partition, readPartitionTable } from "../partitions/table.js";
 import type { FrontRingState } from "../xen/blkfront-state.js";
 import { partitionNumbers, vdevFromNumber } from "../xen/blkif/vdev.js";
+import type { VcpuLoop, VcpuWork } from "../xen/vcpu-loop.js";
 
 export interface GuestDiskInfo {
   readonly vdev: string;
@@ -48,7 +49,25 @@ interface OpenNode {
   readonly server: NbdServer;
 }
 
+export interface GuestDiskOptions {
+  readonly devid: number;
+  readonly device: BlockDevice;
+  /** Folder of the sockets. */
+  readonly dir: string;
+  readonly rings: () => FrontRingState[];
+  readonly log: (message: string) => void;
+  /** The thread's, which looks at the clients of the disk while it is busy. */
+  readonly loop: Pick<VcpuLoop, "add" | "remove">;
+}
+
 export class GuestDisk {
+  readonly #loop: GuestDiskOptions["loop"];
+  readonly #clients: VcpuWork = {
+    take: () => this.#takeRequests(),
+    publish: () => {},
+    inFlight: 0,
+    finalCheck: () => false, // a thread that sleeps hears of them by its event loop
+  };
   readonly #name: string;
   readonly #number: number;
   readonly #maxPartitions: number;
@@ -64,13 +83,7 @@ export class GuestDisk {
   /** Told after each connection's end. */
   onConnectionClosed: () => void = () => {};
 
-  constructor(
-    devid: number,
-    device: BlockDevice,
-    dir: string,
-    rings: () => FrontRingState[],
-    log: (message: string) => void,
-  ) {
+  constructor({ devid, device, dir, rings, log, loop }: GuestDiskOptions) {
     const vdev = vdevFromNumber(devid);
     this.#name = vdev.name;
     this.#number = vdev.partition;
@@ -79,11 +92,19 @@ export class GuestDisk {
     this.#dir = dir;
     this.#rings = rings;
     this.#log = log;
+    this.#loop = loop;
   }
 
   async open(): Promise<void> {
     this.#whole = await this.#serve(this.#name, this.#device);
+    this.#loop.add(this.#clients);
     await this.#scan();
+  }
+
+  #takeRequests(): number {
+    let count = this.#whole?.takeRequests() ?? 0;
+    for (const { server } of this.#nodes.values()) count += server.takeRequests();
+    return count;
   }
 
   /** Makes it a block device of this machine's kernel as well, with the same partitions. */
@@ -152,6 +173,7 @@ export class GuestDisk {
     this.#closed = true;
     await this.#rescan;
     await this.closeKernel(true);
+    this.#loop.remove(this.#clients);
     for (const node of this.#nodes.values()) await node.server.close();
     await this.#whole?.close();
   }

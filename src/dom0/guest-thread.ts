@@ -100,7 +100,8 @@ const blkfront = new Blkfront({
   loop,
   storedRuns: (devid, offset, length) => stored({ devid, offset, length }),
   async onConnected(devid, device) {
-    const disk = new GuestDisk(devid, device, data.socketDir, () => blkfront.rings(devid), report);
+    const rings = () => blkfront.rings(devid);
+    const disk = new GuestDisk({ devid, device, dir: data.socketDir, rings, log: report, loop });
     disks.set(devid, disk);
     await disk.open();
   },

@@ -1,11 +1,12 @@
 /** One client of the server: its socket, and the handshake or transmission that the socket's bytes belong to. */
 import type { Socket } from "node:net";
 import { type Peer, peerOf } from "../os/peer.js";
+import { streamIo } from "../os/stream-io.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { ExportSource } from "./exports.js";
 import { type Encryption, Handshake, type Session } from "./handshake.js";
 import { encryptServerSide, type ServerTls } from "./server-tls.js";
-import { descriptorOf, KEEP_ALIVE_MS, sendParts } from "./socket.js";
+import { descriptorOf, KEEP_ALIVE_MS, sendParts, sendPartsNow } from "./socket.js";
 import type { DrivenSocket, SocketThreads } from "./socket-threads.js";
 import { Transmission, type TransmissionLimits } from "./transmission.js";
 
@@ -26,6 +27,8 @@ export interface ConnectionContext {
   failed(error: unknown): void;
 }
 
+const RECEIVE_SIZE = 128 << 10;
+
 export class ServerConnection {
   readonly #plain: Socket;
   readonly #context: ConnectionContext;
@@ -37,6 +40,7 @@ export class ServerConnection {
   /** The socket, when a thread drives it. */
   #driven: DrivenSocket | undefined;
   #wrote = false;
+  #buffer: Buffer = Buffer.alloc(0);
   #finishing = false;
   #deadline: NodeJS.Timeout | undefined;
   readonly #onData = (chunk: Buffer) => (this.#transmission ?? this.#handshake)?.receive(chunk);
@@ -73,6 +77,20 @@ export class ServerConnection {
 
   get wrote(): boolean {
     return this.#wrote || (this.#transmission?.wrote ?? false);
+  }
+
+  /** Takes in what the client has sent, without the event loop. False when there is nothing, or it cannot be had that way. */
+  takeRequests(): boolean {
+    const transmission = this.#transmission;
+    const io = streamIo();
+    if (!transmission || !io || this.#stream !== this.#plain || this.#plain.isPaused() || this.#finishing) return false;
+    const fd = descriptorOf(this.#plain);
+    if (fd === null) return false;
+    if (!transmission.isClean || this.#buffer.length === 0) this.#buffer = Buffer.allocUnsafeSlow(RECEIVE_SIZE);
+    const count = io.receive(fd, this.#buffer);
+    if (count <= 0) return false; // the event loop hears of an end or an error by itself
+    transmission.receive(this.#buffer.subarray(0, count));
+    return true;
   }
 
   /** Takes no further request, lets those in flight end, and closes the connection. */
@@ -156,10 +174,11 @@ export class ServerConnection {
   #transmit(session: Session, rest: Buffer): void {
     const stream = this.#stream;
     const { limits, pool, failed } = this.#context;
+    const io = stream === this.#plain ? streamIo() : null;
     this.#transmission = new Transmission(session, limits, pool, {
-      send: (parts, sent) => sendParts(stream, parts, sent),
-      // After all sockets that are readable now were read: their replies share a write, and nobody waits longer for it.
-      schedule: (flush) => void setImmediate(flush),
+      send: (parts, sent) => (io ? sendPartsNow(io, stream, parts, sent) : sendParts(stream, parts, sent)),
+      // After what ends now has ended: its replies share a write. One that costs more waits for all sockets that are readable now.
+      schedule: (flush) => void (io ? queueMicrotask(flush) : setImmediate(flush)),
       pause: () => void stream.pause(),
       resume: () => void stream.resume(),
       end: (polite) => this.#end(polite),

@@ -65,6 +65,8 @@ export interface NbdServer {
   connectionCount(exportName?: string): number;
   /** Each of those clients: its process, where the system can tell (a unix socket on Linux). */
   clients(exportName?: string): (Peer | null)[];
+  /** For a thread with a loop of its own: takes in what clients have sent, without the event loop. Returns how many had sent something. */
+  takeRequests(): number;
   /** Takes no more clients and removes the socket; those that are connected stay until `close`. Idempotent. */
   stopAccepting(): void;
   /** Takes no more clients and requests, lets requests in flight end, closes all connections and removes the socket. Idempotent. */
@@ -106,6 +108,11 @@ export async function serveNbd(options: NbdServerOptions & ListenAddress): Promi
     uri: (exportName = "") => printNbdUri({ target, exportName, ...(tls ? { tls: {} } : {}) }),
     connectionCount: (name) => connected(name).length,
     clients: (name) => connected(name).map(({ peer }) => peer),
+    takeRequests: () => {
+      let count = 0;
+      for (const client of clients) if (client.takeRequests()) count++;
+      return count;
+    },
     stopAccepting: () => void server.close(),
     close: () => (closing ??= closeAll(server, clients, limits.closeTimeoutMs).then(() => threads.close())),
   };

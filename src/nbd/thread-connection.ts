@@ -2,6 +2,7 @@
 import { AGAIN, BROKEN, READABLE, type StreamIo, WRITABLE } from "../os/stream-io.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { Session } from "./handshake.js";
+import { withoutBytes } from "./socket.js";
 import { Transmission, type TransmissionLimits } from "./transmission.js";
 
 export interface ThreadConnectionEvents {
@@ -24,10 +25,12 @@ export interface ThreadConnectionOptions {
 }
 
 interface Unsent {
-  parts: Uint8Array[];
+  parts: readonly Uint8Array[];
   readonly sent: () => void;
 }
 
+/** Replies that the kernel keeps for the client: with less, long reads wait for each other. */
+const SEND_BUFFER = 512 << 10;
 const RECEIVE_SIZE = 256 << 10;
 
 export class ThreadConnection {
@@ -49,10 +52,11 @@ export class ThreadConnection {
   constructor({ io, fd, session, limits, pool, lingerMs }: ThreadConnectionOptions, events: ThreadConnectionEvents) {
     this.#io = io;
     this.#fd = fd;
+    io.growSendBuffer(fd, SEND_BUFFER);
     this.#lingerMs = lingerMs;
     this.#events = events;
     this.#transmission = new Transmission(session, limits, pool, {
-      send: (parts, sent) => this.#send([...parts], sent),
+      send: (parts, sent) => this.#send(parts, sent),
       schedule: (flush) => events.schedule(flush),
       pause: () => (this.#paused = true),
       resume: () => (this.#paused = false),
@@ -111,7 +115,7 @@ export class ThreadConnection {
     else if (count !== AGAIN) this.drop();
   }
 
-  #send(parts: Uint8Array[], sent: () => void): void {
+  #send(parts: readonly Uint8Array[], sent: () => void): void {
     this.#unsent.push({ parts, sent });
     if (this.#unsent.length === 1) this.#drain();
   }
@@ -121,7 +125,7 @@ export class ThreadConnection {
       const count = this.#io.send(this.#fd, first.parts);
       if (count === AGAIN) return;
       if (count < 0) return void this.#end(false);
-      first.parts = without(first.parts, count);
+      first.parts = withoutBytes(first.parts, count);
       if (first.parts.length > 0) continue;
       this.#unsent.shift();
       first.sent();
@@ -146,14 +150,4 @@ export class ThreadConnection {
     for (const { sent } of this.#unsent.splice(0)) sent();
     void this.#transmission.stop().then(() => this.#events.ended());
   }
-}
-
-function without(parts: Uint8Array[], count: number): Uint8Array[] {
-  let at = 0;
-  let left = count;
-  while (at < parts.length && left >= parts[at]!.length) left -= parts[at++]!.length;
-  if (at === parts.length) return [];
-  const rest = parts.slice(at);
-  rest[0] = rest[0]!.subarray(left);
-  return rest;
 }

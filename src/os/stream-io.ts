@@ -18,6 +18,8 @@ export interface StreamIo {
   receive(fd: number, into: Uint8Array): number;
   /** Bytes that were taken, in one gathered call; perhaps fewer than all. At most 64 parts are looked at. */
   send(fd: number, parts: readonly Uint8Array[]): number;
+  /** How much the kernel keeps for a slow reader, as far as the system allows. */
+  growSendBuffer(fd: number, bytes: number): void;
   /** Ends both directions, so that the other side sees it whoever else has the socket open. */
   shutdown(fd: number): number;
   /** Waits until something is ready, `ms` at the longest (-1: no end); the count of ready descriptors. */
@@ -71,6 +73,8 @@ const MAX_PARTS = 64;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const SHUT_RDWR = 2;
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 const F_DUPFD_CLOEXEC = 1030;
@@ -93,6 +97,7 @@ function bind(koffi: ReturnType<typeof loadKoffi>): StreamIo {
   const poll = declare("poll", "int", "void *", "ulong", "int");
   const shutdown = declare("shutdown", "int", "int", "int");
   const fcntl = declare("fcntl", "int", "int", "int", "intptr_t");
+  const setsockopt = declare("setsockopt", "int", "int", "int", "int", "void *", "uint");
   const eventfd = declare("eventfd", "int", "uint", "int");
   const read = declare("read", "intptr_t", "int", "void *", "size_t");
   const close = declare("close", "int", "int");
@@ -118,6 +123,7 @@ function bind(koffi: ReturnType<typeof loadKoffi>): StreamIo {
       parts.length === 1
         ? answer(send(fd, parts[0]!, parts[0]!.length, MSG_DONTWAIT | MSG_NOSIGNAL))
         : gathered(fd, parts),
+    growSendBuffer: (fd, bytes) => void setsockopt(fd, SOL_SOCKET, SO_SNDBUF, Int32Array.of(bytes), 4),
     shutdown: (fd) => answer(shutdown(fd, SHUT_RDWR)),
     wait: (set, ms) => answer(poll(set.words, set.count, ms)),
     doorbell: () => answer(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),

@@ -52,6 +52,8 @@ const LOOKS = 64;
 /** Looks that cost less than asking whether another thread needs this core. */
 const FREE_LOOKS = 512;
 const FEWEST_LOOKS = 256;
+/** A yield that takes longer went to another thread: where threads are more than cores, looking out keeps others from working. */
+const TAKEN_MS = 0.02;
 /** As long as a disk takes for a queue of requests: whoever sleeps meanwhile starts the next ones that much later. */
 const MOST_LOOKS = 60_000;
 /** A peer that takes no longer is worth looking for. */
@@ -160,9 +162,19 @@ export class VcpuLoop {
   #spin(ticket: number): boolean {
     for (let looks = 0; looks < this.#looks; looks += LOOKS) {
       if (this.#vcpu.spin(ticket, LOOKS) || this.#helpers.hasResults) return true;
-      if (looks >= FREE_LOOKS) this.#yield();
+      if (looks >= FREE_LOOKS && this.#othersRan()) {
+        this.#looks = FEWEST_LOOKS;
+        return false;
+      }
     }
     return false;
+  }
+
+  /** Lets others have this core; true when somebody took it, who may be the one that this thread is looking for. */
+  #othersRan(): boolean {
+    const begin = performance.now();
+    this.#yield();
+    return performance.now() - begin > TAKEN_MS;
   }
 
   /** Blocks the thread for a moment; true when the doorbell rang or the helpers are done. */
