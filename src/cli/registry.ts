@@ -108,7 +108,7 @@ export const SECTIONS: Readonly<Record<string, Readonly<Record<string, VerbEntry
       summary: "change permissions, tags and policies of volumes",
       load: () => import("./verbs/lvm/lvchange.js"),
     },
-    lvconvert: { summary: "merge a snapshot into its origin", load: () => import("./verbs/lvm/lvconvert.js") },
+    lvconvert: { summary: "make a volume one of another kind", load: () => import("./verbs/lvm/lvconvert.js") },
     lvremove: { summary: "remove volumes", load: () => import("./verbs/lvm/lvremove.js") },
     lvmdevices: {
       summary: "list, add and forget the disks of groups",

@@ -7,7 +7,7 @@ import { mapDevice } from "../block/mapped.js";
 import { DiskError } from "../errors.js";
 import { checkGroup, unknownParts } from "./check-group.js";
 import { findVolume, type LogicalVolume, type VolumeGroup, volumeSize } from "./metadata.js";
-import { type OpenContext, segmentSize, type Target } from "./segments/target.js";
+import { type Maintain, type OpenContext, segmentSize, type Target } from "./segments/target.js";
 import { openTarget } from "./segments/targets.js";
 import { type HeldState, type SharedState, type SharedStates, statesOn } from "./shared-states.js";
 
@@ -19,6 +19,8 @@ export interface OpenVolumeOptions {
   readonly states?: SharedStates;
   /** Told to people: a snapshot that overflows. */
   readonly warn?: (text: string) => void;
+  /** Gets the legs of a RAID volume or mirror before it is used; default: makes them alike, beside its use where it takes long. */
+  readonly maintain?: Maintain;
   /** Closes `devices`: when the volume is closed and nothing that was opened with it is in use by others any more, or when it cannot be opened. */
   close?(): Promise<void>;
 }
@@ -54,7 +56,7 @@ function contextOf(
   group: VolumeGroup,
   name: string,
   devices: ReadonlyMap<string, BlockDevice | null>,
-  { writable = false, label = `"${group.name}/${name}"`, states, warn, close }: OpenVolumeOptions,
+  { writable = false, label = `"${group.name}/${name}"`, states, warn, maintain, close }: OpenVolumeOptions,
 ): { context: OpenContext; opener: Opener } {
   const volume = findVolume(group, name);
   const problems = checkGroup(group);
@@ -65,6 +67,7 @@ function contextOf(
     devices,
     states: states ?? statesOn(devices.values()),
     warn: warn ?? (() => {}),
+    ...(maintain ? { maintain } : {}),
     keeper: new Keeper(async () => close?.()),
   };
   const opener = new Opener(base, writable);
@@ -85,6 +88,7 @@ interface Base {
   readonly states: SharedStates;
   warn(text: string): void;
   readonly keeper: Keeper;
+  readonly maintain?: Maintain;
 }
 
 /** Closes the devices when the last of those who use them is done. */
@@ -157,12 +161,13 @@ class Opener {
   }
 
   context(volume: LogicalVolume, label: string, writable: boolean, depth: number): OpenContext {
-    const { group, devices } = this.#base;
+    const { group, devices, maintain } = this.#base;
     return {
       group,
       volume,
       writable,
       label,
+      ...(maintain ? { maintain } : {}),
       device: (pv) => devices.get(pv) ?? null,
       open: (name, { own = false } = {}) => this.#below(name, label, { depth: depth + 1, own }),
       warn: (text) => this.#base.warn(text),

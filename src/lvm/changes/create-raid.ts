@@ -1,4 +1,5 @@
 /** A new RAID volume or mirror with its parts. Pure; the parts' first bytes are written by stack/lvm/raid.ts. */
+import { DiskError } from "../../errors.js";
 import type { PeRange } from "../allocate.js";
 import { assign } from "../config/tree.js";
 import type { AllocationPolicy, LogicalVolume, Segment, VolumeGroup } from "../metadata.js";
@@ -24,6 +25,7 @@ import {
   metadataExtents,
   type PartOrigin,
   partVolume,
+  type RaidShape,
   raidSegment,
   volumesUsed,
 } from "./raid-parts.js";
@@ -70,27 +72,15 @@ export function planCreateRaid(group: VolumeGroup, request: CreateRaidRequest): 
   const extents = roundToStripes(group, asked, width, wanted.atMost, remarks);
   const size = extents * group.extentSize;
   const regionSize = fitRegionSize(size, request.regionSize, remarks);
-  const forMetadata = type === "mirror" ? 0 : metadataExtents(group, size, regionSize);
-  const parts = allocateLegs(group, {
-    legs,
-    metadataExtents: forMetadata,
-    imageExtents: extents / width,
-    policy: policyOf(group, request.allocation),
-    ...(within ? { within } : {}),
-    ...(request.clingTags ? { clingTags: request.clingTags } : {}),
-  });
   const made =
     type === "mirror"
-      ? mirrorOf(group, name, request, { parts, extents, regionSize })
-      : raidOf(name, request, {
-          parts,
-          segment: raidSegment(name, type, {
-            extents,
-            legs,
-            regionSize,
-            ...(stripeSize === undefined ? {} : { stripeSize }),
-            ...(raidLevel(type)?.level === 10 ? { copies: legs / width } : {}),
-          }),
+      ? mirrorParts(group, name, request, { extents, regionSize, legs })
+      : raidParts(group, name, request, {
+          extents,
+          legs,
+          regionSize,
+          ...(stripeSize === undefined ? {} : { stripeSize }),
+          ...(raidLevel(type)?.level === 10 ? { copies: legs / width } : {}),
         });
   const volume = newVolume(name, request, [made.segment]);
   const marked = request.nosync ? { ...volume, status: [...volume.status, "NOTSYNCED"] } : volume;
@@ -148,31 +138,37 @@ function largestThatFits(
 ): number {
   const { within } = request;
   const free = sizeInExtents(group, { kind: "percent", sign: "", percent: 100, of: "FREE" }, within ? { within } : {});
-  const policy = policyOf(group, request.allocation);
-  let [low, high] = [0, Math.min(extents, Math.floor((free.extents * width) / legs))];
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (fits(group, request, policy, Math.max(1, Math.floor(middle / width)), legs)) low = middle;
-    else high = middle - 1;
-  }
-  return Math.max(low, width);
+  const most = Math.floor(Math.min(extents, (free.extents * width) / legs) / width);
+  const rows = largestFitting(most, (imageExtents) => tryLegs(group, request, imageExtents, legs));
+  return Math.max(1, rows) * width;
 }
 
-function fits(
-  group: VolumeGroup,
-  { type, within }: CreateRaidRequest,
-  policy: Exclude<AllocationPolicy, "inherit">,
-  imageExtents: number,
-  legs: number,
-): boolean {
-  const bytes = imageExtents * legs * group.extentSize;
-  const forMetadata = type === "mirror" ? 0 : metadataExtents(group, bytes, fitRegionSize(bytes, undefined, []));
-  try {
-    allocateLegs(group, { legs, imageExtents, metadataExtents: forMetadata, policy, ...(within ? { within } : {}) });
-    return true;
-  } catch {
-    return false;
+/** The largest number up to `most` with which `attempt` does not throw; 0 when there is none. */
+export function largestFitting(most: number, attempt: (count: number) => unknown): number {
+  let [low, high] = [0, Math.floor(most)];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    try {
+      attempt(middle);
+      low = middle;
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.code !== "NO_SPACE") throw error;
+      high = middle - 1;
+    }
   }
+  return low;
+}
+
+function tryLegs(group: VolumeGroup, request: CreateRaidRequest, imageExtents: number, legs: number): void {
+  const { type, within } = request;
+  const bytes = imageExtents * legs * group.extentSize;
+  allocateLegs(group, {
+    legs,
+    imageExtents,
+    metadataExtents: type === "mirror" ? 0 : metadataExtents(group, bytes, fitRegionSize(bytes, undefined, [])),
+    policy: policyOf(group, request.allocation),
+    ...(within ? { within } : {}),
+  });
 }
 
 interface Made {
@@ -180,27 +176,47 @@ interface Made {
   readonly parts: readonly LogicalVolume[];
 }
 
-function raidOf(
-  name: string,
-  origin: PartOrigin,
-  { parts, segment }: { parts: readonly LegExtents[]; segment: Segment },
-): Made {
+function raidParts(group: VolumeGroup, name: string, request: CreateRaidRequest, shape: RaidShape): Made {
+  const { extents, legs, regionSize, copies = 1 } = shape;
+  const { type, within, clingTags } = request;
+  const parity = raidLevel(type)?.parity ?? 0;
+  const width = type === "raid1" ? 1 : (legs - parity) / copies;
+  const parts = allocateLegs(group, {
+    legs,
+    metadataExtents: metadataExtents(group, extents * group.extentSize, regionSize),
+    imageExtents: extents / width,
+    policy: policyOf(group, request.allocation),
+    ...(within ? { within } : {}),
+    ...(clingTags ? { clingTags } : {}),
+  });
   return {
-    segment,
+    segment: raidSegment(name, type, shape),
     parts: parts.flatMap(({ metadata, image }, leg) => [
-      partVolume(`${name}_rmeta_${leg}`, origin, metadata),
-      partVolume(`${name}_rimage_${leg}`, origin, image),
+      partVolume(`${name}_rmeta_${leg}`, request, metadata),
+      partVolume(`${name}_rimage_${leg}`, request, image),
     ]),
   };
 }
 
-function mirrorOf(
+/** Images and log of a mirror. `first`: an image that is there already. */
+export function mirrorParts(
   group: VolumeGroup,
   name: string,
-  request: CreateRaidRequest,
-  { parts, extents, regionSize }: { parts: readonly LegExtents[]; extents: number; regionSize: number },
+  request: MirrorRequest,
+  { extents, regionSize, first, legs, avoid }: MirrorShape,
 ): Made {
-  const images = parts.map(({ image }, leg) => partVolume(`${name}_mimage_${leg}`, request, image));
+  const images = [
+    ...(first ? [first] : []),
+    ...allocateLegs(group, {
+      legs: first ? legs - 1 : legs,
+      metadataExtents: 0,
+      imageExtents: extents,
+      policy: policyOf(group, request.allocation),
+      ...(avoid ? { avoid } : {}),
+      ...(request.within ? { within: request.within } : {}),
+      ...(request.clingTags ? { clingTags: request.clingTags } : {}),
+    }).map(({ image }, i) => partVolume(`${name}_mimage_${i + (first ? 1 : 0)}`, request, image)),
+  ];
   const withImages = { ...group, logicalVolumes: [...group.logicalVolumes, ...images] };
   const log =
     request.mirrorLog === "core" ? null : mirrorLog(withImages, name, request, images, { extents, regionSize });
@@ -219,11 +235,22 @@ function mirrorOf(
   };
 }
 
+interface MirrorShape {
+  readonly extents: number;
+  /** Bytes. */
+  readonly regionSize: number;
+  readonly legs: number;
+  readonly first?: LogicalVolume;
+  readonly avoid?: ReadonlySet<string>;
+}
+
+type MirrorRequest = PartOrigin & Pick<CreateRaidRequest, "mirrorLog" | "within" | "allocation" | "clingTags">;
+
 /** On a volume without an image where there is one: the log survives with any of them. */
 function mirrorLog(
   group: VolumeGroup,
   name: string,
-  request: CreateRaidRequest,
+  request: MirrorRequest,
   images: readonly LogicalVolume[],
   { extents, regionSize }: { extents: number; regionSize: number },
 ): LogicalVolume {

@@ -62,7 +62,13 @@ export function planResizeVolume(group: VolumeGroup, request: ResizeVolumeReques
   return finish(group, { ...volume, segments: cutSegments(volume.segments, rounded) }, from, rounded, remarks);
 }
 
-function targetSize(group: VolumeGroup, { size, way, within }: ResizeVolumeRequest, from: number, remarks: string[]) {
+/** The size that is asked for, in extents. Throws when it is the present one, or on the wrong side of it. */
+export function targetSize(
+  group: VolumeGroup,
+  { size, way, within }: ResizeVolumeRequest,
+  from: number,
+  remarks: string[],
+) {
   const wanted = sizeInExtents(group, size, { current: from, up: size.sign !== "-", ...(within ? { within } : {}) });
   remarks.push(...wanted.remarks);
   const relative = size.kind === "percent" && size.of === "FREE" && size.sign === "" ? "+" : size.sign; // -l 100%FREE grows by that
@@ -183,9 +189,14 @@ function grow(
 
 /** Null when a leg ends on another volume than a physical one. */
 function endsOf(segment: Segment): PeRange[] | null {
-  const count = areaExtents(segment);
-  const ends = segment.areas.flatMap((area) => (area.kind === "pv" ? [{ pv: area.pv, first: area.pe, count }] : []));
+  const ends = segmentEnds(segment);
   return ends.length === segment.areas.length ? ends : null;
+}
+
+/** What each leg of a segment has on physical volumes. */
+export function segmentEnds(segment: Segment): PeRange[] {
+  const count = areaExtents(segment);
+  return segment.areas.flatMap((area) => (area.kind === "pv" ? [{ pv: area.pv, first: area.pe, count }] : []));
 }
 
 /** A striped segment is cut between rows. */
@@ -195,7 +206,7 @@ function roundToSegment(group: VolumeGroup, volume: LogicalVolume, target: numbe
   return cut.start + roundToStripes(group, target - cut.start, cut.areas.length, false, remarks);
 }
 
-function cutSegments(segments: readonly Segment[], end: number): Segment[] {
+export function cutSegments(segments: readonly Segment[], end: number): Segment[] {
   return segments
     .filter(({ start }) => start < end)
     .map((segment) => ({ ...segment, count: Math.min(segment.count, end - segment.start) }));
@@ -208,13 +219,24 @@ function finish(
   to: number,
   remarks: readonly string[],
 ): ResizeVolumePlan {
-  const text = (count: number) => `${messageSize(count * group.extentSize)} (${count} extents)`;
   const logicalVolumes = group.logicalVolumes.map((other) => (other.name === volume.name ? volume : other));
+  return resizedPlan({ ...group, logicalVolumes }, volume, from, to, remarks);
+}
+
+/** The plan for a group that has the resized volume already. */
+export function resizedPlan(
+  group: VolumeGroup,
+  volume: LogicalVolume,
+  from: number,
+  to: number,
+  remarks: readonly string[],
+): ResizeVolumePlan {
+  const text = (count: number) => `${messageSize(count * group.extentSize)} (${count} extents)`;
   const name = `${group.name}/${volume.name}`;
   return {
     from,
     to,
-    group: { ...group, logicalVolumes },
+    group,
     steps: [
       ...remarks,
       `Size of logical volume ${name} changed from ${text(from)} to ${text(to)}.`,

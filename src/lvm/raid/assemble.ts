@@ -4,6 +4,7 @@
  * was never marked as in use, which it does not do itself while it writes; legs then differ in silence after a power cut.
  */
 import { DiskError } from "../../errors.js";
+import { SECTOR } from "../layout.js";
 import type { LegState } from "./record.js";
 import { Regions } from "./regions.js";
 import { ALL, type LegMetadata, type ReadMetadata, type SetFacts } from "./superblock.js";
@@ -62,7 +63,7 @@ export function assembleLegs(
     dirty,
     stale,
     behind,
-    agreed: legs.every((state, leg) => state !== "in sync" || agrees(found[leg]!, best, dirty)),
+    agreed: legs.every((state, leg) => state !== "in sync" || agrees(facts, found[leg]!, leg, best, dirty)),
     events: best.superblock.events,
     eventsCleared: best.bitmap?.header.eventsCleared ?? 0n,
   };
@@ -81,13 +82,16 @@ function fresh(count: number, found: readonly (ReadMetadata | null)[], options: 
   };
 }
 
-function agrees(each: ReadMetadata, { superblock: best }: LegMetadata, dirty: Regions): boolean {
-  if (typeof each === "string") return false;
-  const { events, failedDevices, resyncOffset } = each.superblock;
-  if (events !== best.events || failedDevices !== best.failedDevices || resyncOffset !== best.resyncOffset)
-    return false;
-  const bits = Regions.from(dirty.count, each.bitmap?.bits ?? new Uint8Array(0)).bits;
-  return each.bitmap !== null && Buffer.compare(bits, dirty.bits) === 0;
+function agrees(facts: SetFacts, each: ReadMetadata, leg: number, best: LegMetadata, dirty: Regions): boolean {
+  if (typeof each === "string" || !each.bitmap) return false;
+  const { events, failedDevices, resyncOffset, devices, position, arraySectors } = each.superblock;
+  const { superblock } = best;
+  const asBest =
+    events === superblock.events &&
+    failedDevices === superblock.failedDevices &&
+    resyncOffset === superblock.resyncOffset;
+  const asGroup = devices === facts.legs && position === leg && Number(arraySectors) * SECTOR === facts.size;
+  return asBest && asGroup && Buffer.compare(Regions.from(dirty.count, each.bitmap.bits).bits, dirty.bits) === 0;
 }
 
 function checkFacts(facts: SetFacts, { superblock }: LegMetadata, label: string): void {
@@ -104,7 +108,7 @@ function dirtyRegions(count: number, facts: SetFacts, { bitmap, superblock }: Le
   if (!bitmap || bitmap.header.regionSize !== facts.regionSize)
     return superblock.resyncOffset === ALL && bitmap && !anyBit(bitmap.bits) ? new Regions(count) : Regions.all(count);
   const dirty = Regions.from(count, bitmap.bits);
-  const covered = Math.ceil((Number(bitmap.header.syncSectors) * 512) / facts.regionSize);
+  const covered = Math.ceil((Number(bitmap.header.syncSectors) * SECTOR) / facts.regionSize);
   for (let region = covered; region < count; region++) dirty.add(region);
   return dirty;
 }

@@ -41,7 +41,7 @@ function isMissing(context: OpenContext, area: Area): boolean {
 }
 
 /** Refuses a set that lacks bytes; begins to make its legs alike when it may be written. */
-export async function startSet(options: Omit<SetOptions, "now">): Promise<Target> {
+export async function startSet({ maintain, volume }: OpenContext, options: Omit<SetOptions, "now">): Promise<Target> {
   const set = new RaidSet({ ...options, now: () => MONOTONIC_CLOCK.now() });
   if (!set.isComplete)
     throw new DiskError(
@@ -49,6 +49,12 @@ export async function startSet(options: Omit<SetOptions, "now">): Promise<Target
       `Cannot open ${options.label}: too many of its ${options.legs.length} legs are missing or out of date`,
       { details: { legs: [...set.legStates] } },
     );
-  if (options.writable) await set.recover(AT_ONCE);
+  try {
+    if (maintain) await maintain(set, volume);
+    else if (options.writable) await set.recover(AT_ONCE);
+  } catch (error) {
+    await set.device.close();
+    throw error;
+  }
   return deviceTarget(set.device);
 }

@@ -36,7 +36,7 @@ export async function openMirror(context: OpenContext, segment: Segment): Promis
     : volume.status.includes("NOTSYNCED")
       ? new Regions(count)
       : Regions.all(count);
-  return startSet({
+  return startSet(context, {
     label,
     size,
     writable,

@@ -38,7 +38,7 @@ export async function openRaid(context: OpenContext, segment: Segment): Promise<
     parity: level.parity > 0,
   });
   const { events, eventsCleared } = assembled;
-  return startSet({
+  return startSet(context, {
     label,
     size: facts.size,
     writable,

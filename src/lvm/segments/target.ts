@@ -17,6 +17,19 @@ export interface Target {
   close?(): Promise<void>;
 }
 
+/** What somebody does with the legs of a RAID volume or mirror: makes them alike, compares them, looks at their state. */
+export type Maintain = (legs: LegSet, volume: LogicalVolume) => Promise<void>;
+
+export interface LegSet {
+  readonly legStates: readonly ("in sync" | "behind" | "failed")[];
+  /** Bytes, in whole regions, in which legs may differ. */
+  readonly unequal: number;
+  /** Makes legs alike: resolves when at most `atOnce` bytes are; more is done beside other use. */
+  recover(atOnce: number): Promise<void>;
+  /** Bytes in which legs differ; with `repair` they do no more. */
+  check(repair: boolean): Promise<number>;
+}
+
 /** What a segment is opened from. */
 export interface OpenContext {
   readonly group: VolumeGroup;
@@ -25,6 +38,7 @@ export interface OpenContext {
   readonly writable: boolean;
   /** The volume, as messages name it. */
   readonly label: string;
+  readonly maintain?: Maintain;
   /** A physical volume by its local name; null: it is missing. */
   device(pv: string): BlockDevice | null;
   /** Another volume of the group by its own segments, opened once for this context and closed with it; `own`: what lies on it is the opener's. */

@@ -1,5 +1,5 @@
 /** `xvd lvchange`: permissions, tags and policies of volumes. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { planChangeVolume } from "../../../lvm/changes/volume.js";
 import { type AllocationPolicy, isVisible, type VolumeGroup } from "../../../lvm/metadata.js";
 import { parseTag } from "../../../lvm/names.js";
@@ -27,6 +27,7 @@ interface Flags extends CommonFlags {
   readonly setautoactivation?: boolean;
   readonly setactivationskip?: boolean;
   readonly activate?: string;
+  readonly syncaction?: "check" | "repair";
 }
 
 export default function define(command: Command): void {
@@ -38,10 +39,12 @@ export default function define(command: Command): void {
     .option("--setautoactivation <y|n>", "whether a kernel activates it by itself", parseYesNo)
     .option("-k, --setactivationskip <y|n>", "whether a kernel leaves it out", parseYesNo)
     .option("-a, --activate <y|n>", "accepted: volumes are served when they are opened")
+    .addOption(new Option("--syncaction <action>", "compare the legs of RAID volumes").choices(["check", "repair"]))
     .action((names: string[], flags: Flags) => run(names, flags));
 }
 
 async function run(names: string[], flags: Flags): Promise<void> {
+  if (flags.syncaction) return (await import("./lvchange-sync.js")).scrubLegs(names, flags.syncaction, flags);
   const request = {
     ...(flags.permission ? { permission: flags.permission } : {}),
     addTags: (flags.addtag ?? []).map(parseTag),

@@ -1,7 +1,7 @@
 /** `xvd lvconvert --merge VG/SNAPSHOT`: begins a merge, or goes on with one that was interrupted. */
 import { interruptible } from "../../interrupt.js";
 import { withProgress } from "../../progress.js";
-import type { LvconvertFlags } from "./lvconvert.js";
+import type { LvconvertFlags } from "./lvconvert-request.js";
 import { changeOptions, joinResults, lvmContext, parseVolumeName, printChange } from "./options.js";
 
 export async function mergeVolumes(names: readonly string[], flags: LvconvertFlags): Promise<void> {

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { DiskError } from "../../../errors.js";
 import type { ResizeVolumeRequest } from "../../../lvm/changes/resize-volume.js";
-import type { AllocationPolicy } from "../../../lvm/metadata.js";
+import { type AllocationPolicy, findVolume } from "../../../lvm/metadata.js";
 import { snapshotOf } from "../../../lvm/segments/snapshot/roles.js";
 import {
   addChanging,
@@ -63,11 +63,15 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
     );
   const { changeGroup } = await import("../../../stack/lvm/change.js");
   const { planResizeVolume } = await import("../../../lvm/changes/resize-volume.js");
+  const { hasLegs, planResizeRaid } = await import("../../../lvm/changes/resize-raid.js");
   const { refuseCutFilesystem } = await import("../../../stack/lvm/volumes.js");
   const context = lvmContext(`lv${way}`);
+  let legs = false;
   const result = await changeGroup(context, group, changeOptions(context, flags), async (found) => {
     const within = parsePvArguments(found, disks);
-    const plan = planResizeVolume(found.group, {
+    const ofLegs = hasLegs(findVolume(found.group, volume));
+    legs ||= ofLegs;
+    const plan = (ofLegs ? planResizeRaid : planResizeVolume)(found.group, {
       name: volume,
       size,
       way,
@@ -83,4 +87,9 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
     return plan;
   });
   printChange(flags, result);
+  if (legs && !flags.dryRun)
+    await (await import("../../../stack/lvm/raid-use.js")).syncIdleLegs(context, changeOptions(context, flags), {
+      group,
+      volume,
+    });
 }
