@@ -1,15 +1,20 @@
-// A raw file served to others' clients, beside the servers of others; and a disk fetched from one of them, beside nbdcopy.
+// A raw file served to others' clients, beside the servers of others; the whole way through a domain's rings, beside qemu-nbd
+// on the bare file; and a disk fetched from a server, beside nbdcopy.
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { writeDataFile } from "./lib/data-file.js";
 import { median } from "./lib/median.js";
 import { fioNbd, NBD_PEERS, startNbdPeer, startNbdServer } from "./lib/nbd-peers.js";
-import { timeInTurns } from "./lib/timing.js";
+import { runProgram, timeInTurns } from "./lib/timing.js";
 
 export const name = "nbd";
 
 const FILE_SIZE = 512 * 2 ** 20;
 const OURS = "xvdkit";
+/** Each figure's run, after a second of warming up. */
+const SECONDS = 1;
+/** The peer of the whole way. */
+const BARE = "qemu-nbd";
 
 const iops = { unit: "IOPS", figure: ({ iops: value }) => value };
 const bandwidth = { unit: "GB/s", figure: ({ bandwidth: value }) => value / 1e9 };
@@ -37,12 +42,19 @@ const WORKLOADS = [
   },
 ];
 
+/** Client, NBD, blkfront, blkback, file: what of qemu-nbd's figure on the bare file must come through. */
+const WHOLE_WAY = WORKLOADS.filter(({ jobs = 1 }) => jobs === 1).map((workload) => ({
+  ...workload,
+  title: workload.title.replace("serve", "the whole way"),
+  ratio: 1,
+}));
+
 export async function run(context) {
   if (!context.have("fio", "nbdcopy", ...NBD_PEERS)) return [];
   const file = join(context.dir, "data.dsk");
   context.say(`writing ${FILE_SIZE / 2 ** 20} MiB of data`);
   writeDataFile(file, FILE_SIZE);
-  return [...(await serving(context, file)), ...(await fetching(context, file))];
+  return [...(await serving(context, file)), ...(await wholeWay(context, file)), ...(await fetching(context, file))];
 }
 
 async function serving(context, file) {
@@ -53,6 +65,21 @@ async function serving(context, file) {
     return WORKLOADS.flatMap((workload) => rowsOf(workload, measure(context, workload, servers)));
   } finally {
     for (const server of servers) await server.stop();
+  }
+}
+
+async function wholeWay(context, file) {
+  const { env, node, xvd, dir } = context;
+  const attach = [node, xvd, "attach", file, "--access", "ro", "--kernel", "never", "--json"];
+  const { stdout } = runProgram(attach, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const { vdev, socket } = JSON.parse(stdout);
+  const bare = await startNbdPeer(BARE, file, dir);
+  try {
+    const contestants = [{ name: OURS, uri: `nbd+unix:///?socket=${socket}` }, bare];
+    return WHOLE_WAY.flatMap((workload) => rowsOf(workload, measure(context, workload, contestants)));
+  } finally {
+    await bare.stop();
+    runProgram([node, xvd, "detach", vdev], { env });
   }
 }
 
@@ -67,7 +94,7 @@ function measure(context, workload, servers) {
   const samples = Object.fromEntries(servers.map((server) => [server.name, []]));
   for (let round = 0; round < context.rounds; round++)
     for (const server of servers) {
-      const value = workload.figure(fioNbd(server.uri, workload, { seconds: 3, dir: context.dir }));
+      const value = workload.figure(fioNbd(server.uri, workload, { seconds: SECONDS, dir: context.dir }));
       context.say(`${workload.title}: ${server.name} ${Number(value.toPrecision(3))} ${workload.unit}`);
       samples[server.name].push(value);
     }
