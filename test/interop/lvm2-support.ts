@@ -1,5 +1,5 @@
 /** The real LVM2 over loop devices, with a configuration and devices of its own: nothing else on the machine is looked at. Needs root. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { havePeer, requirePeer } from "../support/peers.js";
@@ -12,6 +12,8 @@ export interface Lvm2 {
   attach(name: string, path: string, options?: { offset?: number; size?: number; sectorSize?: number }): string;
   /** Runs a command of LVM2's. Throws with what it printed when it fails, or warns of anything but its missing kernel. */
   run(command: string, ...args: string[]): string;
+  /** Runs a command that may fail. */
+  attempt(command: string, ...args: string[]): { readonly ok: boolean; readonly output: string };
   /** Rows of a report; names of devices without their folder. */
   report(command: "lvs" | "vgs" | "pvs", ...args: string[]): Record<string, string>[];
   /** Gives all devices back. */
@@ -60,6 +62,10 @@ backup { backup=0 archive=0 }
       return join(dev, name);
     },
     run,
+    attempt(command, ...args) {
+      const { status, stdout, stderr } = spawnSync(command, args, { env, encoding: "utf8" });
+      return { ok: status === 0, output: `${stdout}${stderr}` };
+    },
     report(command, ...args) {
       const text = execFileSync(command, [...args, "--reportformat", "json"], {
         env,
