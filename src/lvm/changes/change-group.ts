@@ -3,7 +3,7 @@ import { DiskError } from "../../errors.js";
 import type { AllocationPolicy, LogicalVolume, PhysicalVolume, Segment, VolumeGroup } from "../metadata.js";
 import { isVisible } from "../metadata.js";
 import { checkExtentSize } from "./group.js";
-import { changedTags, type GroupPlan, messageSize, setFlag, usage } from "./plan.js";
+import { changedTags, type GroupPlan, setFlag, usage } from "./plan.js";
 
 export interface ChangeGroupRequest {
   readonly maxLv?: number;
@@ -66,8 +66,7 @@ function withExtentSize(group: VolumeGroup, size: number): VolumeGroup {
   if (!group.status.includes("RESIZEABLE"))
     throw new DiskError("DENIED", `Volume group "${group.name}" must be resizeable to change PE size`);
   const old = group.extentSize;
-  if (size === old)
-    throw new DiskError("DENIED", `Physical extent size of VG ${group.name} is already ${messageSize(size)}`);
+  if (size === old) return group;
   const scaled = (extents: number): number => {
     const bytes = extents * old;
     if (bytes % size === 0 && bytes / size <= 0xffff_ffff) return bytes / size;

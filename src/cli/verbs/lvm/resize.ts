@@ -8,6 +8,7 @@ import {
   addChanging,
   type CommonFlags,
   changeOptions,
+  collect,
   countForce,
   lvmContext,
   parseCount,
@@ -25,6 +26,8 @@ interface Flags extends CommonFlags, SizeFlags {
   readonly stripesize?: number;
   readonly alloc?: AllocationPolicy;
   readonly resizefs?: boolean;
+  readonly usePolicies?: boolean;
+  readonly config?: string[];
 }
 
 type Way = ResizeVolumeRequest["way"];
@@ -42,6 +45,14 @@ export function defineResize(command: Command, way: Way): void {
     addPolicy(command)
       .option("-i, --stripes <n>", "stripes of the new part (default: as before)", parseCount)
       .option("-I, --stripesize <size>", "of the new part", parseKibibytes);
+  if (way === "extend")
+    command
+      .option("--use-policies", "a snapshot or pool that is fuller than its threshold grows, others stay as they are")
+      .option(
+        "--config <text>",
+        "'activation/snapshot_autoextend_threshold=70', beside XVD_HOME/lvm/lvm.conf",
+        collect,
+      );
   command.action((target: string, ...rest: unknown[]) => {
     const [disks, flags] = way === "reduce" ? [[], rest[0]] : [rest[0] as string[], rest[1]];
     return run(way, target, disks, flags as Flags, force());
@@ -50,6 +61,7 @@ export function defineResize(command: Command, way: Way): void {
 
 async function run(way: Way, target: string, disks: readonly string[], flags: Flags, force: number): Promise<void> {
   const { group, volume } = parseVolumeName(target);
+  if (flags.usePolicies) return (await import("./use-policies.js")).usePolicies({ group, volume }, flags);
   const size =
     givenSize(flags) ??
     (way === "extend" && disks.length > 0
