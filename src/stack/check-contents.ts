@@ -2,15 +2,19 @@
  * What is wrong with what lies on a raw disk: its partition table, LVM2's metadata, the superblocks of file systems, also those in
  * volumes that lie on this disk alone. Nothing is written, and damage never makes the check fail.
  */
+import { byteGranular } from "../block/aligned.js";
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
 import { checkSuperblock } from "../filesystems/check.js";
+import { identifyFilesystem } from "../filesystems/identify.js";
 import { openVolume } from "../lvm/activate.js";
 import { missingPvs } from "../lvm/changes/missing.js";
 import { checkFound } from "../lvm/check-found.js";
 import { checkGroup } from "../lvm/check-group.js";
 import { isVisible } from "../lvm/metadata.js";
+import { readAreaHeader } from "../lvm/metadata-area.js";
 import { devicesOf, type FoundGroup, type FoundPv, type Scan, scanDevices } from "../lvm/scan.js";
+import { DEFAULT_AREA, searchTexts } from "../lvm/search-texts.js";
 import { openPartition, type PartitionTable, readPartitionTable } from "../partitions/table.js";
 import { withPartitions } from "./lvm/session.js";
 
@@ -32,11 +36,13 @@ export async function checkContents(device: BlockDevice, name: string): Promise<
   findings.push(...checkVolumeGroups(scan));
   const members = new Set(pvsOf(scan).map((pv) => pv.name));
   const isPlain = (part: string) => !members.has(part);
+  const checkPlain = async (part: BlockDevice, where: string) =>
+    findings.push(...(await superblock(part, where)), ...(await lostLabel(part, where)));
   if (table) {
     for (const { number, kind, offset, size } of table.partitions)
       if (kind !== "extended" && offset <= device.size - size && isPlain(`${name}#p${number}`))
-        findings.push(...(await superblock(openPartition(device, table, number), `p${number}`)));
-  } else if (isPlain(name)) findings.push(...(await superblock(device, "disk")));
+        await checkPlain(openPartition(device, table, number), `p${number}`);
+  } else if (isPlain(name)) await checkPlain(device, "disk");
   for (const found of scan.groups) findings.push(...(await checkVolumes(found)));
   return findings;
 }
@@ -103,4 +109,16 @@ function checkVolumeGroups(scan: Scan): ContentFinding[] {
 
 async function superblock(device: BlockDevice, where: string): Promise<ContentFinding[]> {
   return (await checkSuperblock(device)).map((problem) => ({ ...problem, what: "filesystem" as const, where }));
+}
+
+/** Metadata of a group without the label that leads to it. After pvremove and vgremove the header is good and says that there is none. */
+async function lostLabel(device: BlockDevice, where: string): Promise<ContentFinding[]> {
+  const bytes = byteGranular(device);
+  if (device.size <= DEFAULT_AREA.offset + DEFAULT_AREA.size) return [];
+  const { problem, committed } = await readAreaHeader(bytes, DEFAULT_AREA);
+  if (!problem && !committed) return [];
+  const found = (await searchTexts(bytes, DEFAULT_AREA)).toSorted((a, b) => Number(b.seqno) - Number(a.seqno))[0];
+  if (!found || (await identifyFilesystem(bytes))) return []; // long since used for something else
+  const message = `there is no label, metadata of VG ${found.name} (seqno ${found.seqno}) is left at byte ${found.at}: 'xvd pvck --repair' makes a label of it`;
+  return [{ level: "damage", what: "lvm", where, message }];
 }

@@ -70,6 +70,9 @@ describe.skipIf(!havePeer("mke2fs"))("a guest's disk", () => {
     expect(await damaged(pv + MIB, new Uint8Array(4096))).toEqual([
       expect.stringMatching(/^damage vg0\/root: the ext superblock is gone, a copy is at block 8193/),
     ]);
+    expect(await damaged(pv, junk(4608))).toEqual([
+      expect.stringMatching(/^damage p2: there is no label, metadata of VG vg0 .* is left at byte/),
+    ]);
     writeFileSync(path, good);
     patch(path, MIB, Buffer.from("XFSB"));
     expect(await findings(path)).toEqual([expect.stringMatching(/^damage p1: there is a XFS signature at byte 0/)]);
