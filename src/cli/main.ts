@@ -39,7 +39,7 @@ export async function programFor(argv: readonly string[]): Promise<Command> {
   const group = Object.hasOwn(GROUPS, first);
   const name = group ? `${first} ${second}` : first;
   const entry = findVerb(name);
-  if (!entry || argv.some(asksVersion)) program.version(packageVersion(), "-V, --version");
+  if (!entry) program.version(packageVersion(), "-V, --version");
   if (!entry) return (await import("./help.js")).helpProgram(program, words, group);
 
   const parent = group ? program.command(first).description(GROUPS[first]!).exitOverride() : program;
@@ -50,6 +50,8 @@ export async function programFor(argv: readonly string[]): Promise<Command> {
   command.copyInheritedSettings(parent);
   command.option("--json", "print one JSON document on stdout").option("--verbose", "print the causes of an error");
   (await entry.load()).default(command);
+  const takesV = command.options.some(({ short }) => short === "-V"); // lvcreate's is LVM2's --virtualsize
+  if (argv.some(asksVersion)) program.version(packageVersion(), takesV ? "--version" : "-V, --version");
   return program;
 }
 

@@ -3,7 +3,7 @@
  * pool) is opened once, and stays open as long as one of them is.
  */
 import type { BlockDevice } from "../block/device.js";
-import { mapDevice } from "../block/mapped.js";
+import { type Location, mapDevice } from "../block/mapped.js";
 import { DiskError } from "../errors.js";
 import { checkGroup, unknownParts } from "./check-group.js";
 import { findVolume, type LogicalVolume, type VolumeGroup, volumeSize } from "./metadata.js";
@@ -72,6 +72,22 @@ function contextOf(
   };
   const opener = new Opener(base, writable);
   return { context: opener.context(volume, label, writable && isWritable(group, volume), 0), opener };
+}
+
+/** Opens what a volume is opened from, and closes it behind `work`. The devices stay open. */
+export async function withContext<T>(
+  group: VolumeGroup,
+  name: string,
+  devices: ReadonlyMap<string, BlockDevice | null>,
+  options: Omit<OpenVolumeOptions, "close">,
+  work: (context: OpenContext) => Promise<T>,
+): Promise<T> {
+  const { context, close } = openContext(group, name, devices, options);
+  try {
+    return await work(context);
+  } finally {
+    await close();
+  }
 }
 
 /** Whether group and volume allow writing. */
@@ -260,11 +276,15 @@ function joinTargets(
     size: volumeSize(group, volume),
     blockSize: 1,
     writable,
-    locate: async (offset, length) => {
+    locate(offset, length) {
       const { start, end, target } = spanAt(spans, offset);
-      const found = target.locate(offset - start, Math.min(length, end - offset));
-      const location = found instanceof Promise ? await found : found;
-      return location.length <= end - offset ? location : { ...location, length: end - offset };
+      const cut = (found: Location) => (found.length <= end - offset ? found : { ...found, length: end - offset });
+      try {
+        const location = target.locate(offset - start, Math.min(length, end - offset));
+        return location instanceof Promise ? location.then(cut) : cut(location);
+      } catch (error) {
+        return Promise.reject(error); // a part that fails: asked for within calls that promise
+      }
     },
     async flush() {
       if (writable) await Promise.all(beneath.map((device) => device.flush()));

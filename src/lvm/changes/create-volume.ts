@@ -109,7 +109,8 @@ export function refuseTaken(group: VolumeGroup, name: string): void {
     });
 }
 
-function freeVolumeName({ logicalVolumes }: VolumeGroup): string {
+/** lvol0, lvol1 … behind the highest in use. */
+export function freeVolumeName({ logicalVolumes }: VolumeGroup): string {
   const numbers = logicalVolumes.map(({ name }) => Number(/^lvol(\d{1,9})(?:_|$)/.exec(name)?.[1] ?? -1));
   return `lvol${numbers.reduce((most, number) => Math.max(most, number), -1) + 1}`;
 }

@@ -15,12 +15,14 @@ export function volumeTree(group: VolumeGroup, name: string): string[] {
   return [...found];
 }
 
+const PART_KEYS = new Set(["mirror_log", "metadata", "pool"]);
+
 /** Parts only: not an origin or a pool, which stands by itself. */
 function areasBelow(volume: LogicalVolume | undefined): string[] {
   const parts = (volume?.segments ?? []).flatMap((segment) => [...segment.areas, ...segment.metadataAreas]);
   const logs = (volume?.segments ?? []).flatMap(({ fields }) =>
     fields.flatMap((field) =>
-      field.kind === "assign" && field.key === "mirror_log" && typeof field.value === "string" ? [field.value] : [],
+      field.kind === "assign" && PART_KEYS.has(field.key) && typeof field.value === "string" ? [field.value] : [],
     ),
   );
   return [...parts.flatMap((area) => (area.kind === "lv" ? [area.lv] : [])), ...logs];

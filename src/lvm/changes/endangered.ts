@@ -1,5 +1,5 @@
 /** Whom a change of a group would hurt: volumes whose users must not be there while it is made. Pure. */
-import type { LogicalVolume, VolumeGroup } from "../metadata.js";
+import type { LogicalVolume, Segment, VolumeGroup } from "../metadata.js";
 import { clusterOf, type SnapshotJoint, snapshotJoints } from "../segments/snapshot/roles.js";
 
 export interface NeededLock {
@@ -62,7 +62,16 @@ function keepsExtents(before: LogicalVolume, after: LogicalVolume): boolean {
   return before.segments.every((segment, i) => {
     const now = after.segments[i];
     return (
-      now && now.count >= segment.count && JSON.stringify({ ...now, count: segment.count }) === JSON.stringify(segment)
+      now &&
+      now.count >= segment.count &&
+      JSON.stringify(placeOf(now, segment.count)) === JSON.stringify(placeOf(segment))
     );
   });
+}
+
+/** What a segment with `count` extents says of where they are. A thin one has them in its pool, whatever becomes of its origin. */
+function placeOf(segment: Segment, count = segment.count): Segment {
+  if (segment.type !== "thin") return { ...segment, count };
+  const places = ["thin_pool", "device_id", "external_origin"];
+  return { ...segment, count, fields: segment.fields.filter(({ key }) => places.includes(key)) };
 }

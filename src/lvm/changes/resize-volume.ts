@@ -21,7 +21,6 @@ import {
   fitStripe,
   roundToStripes,
   stripeFields,
-  virtualSegment,
 } from "./create-volume.js";
 import { volumesAbove } from "./dependents.js";
 import { type Size, sizeInExtents } from "./extents.js";
@@ -122,16 +121,18 @@ function matches(from: number): DiskError {
 
 /** Volumes of several parts, and those that others are made of. */
 function refuseComplex(group: VolumeGroup, volume: LogicalVolume): void {
-  const type = volume.segments.find((segment) => !["striped", "error", "zero"].includes(segment.type))?.type;
+  const type = volume.segments.find((segment) => !["striped", "error", "zero", "thin"].includes(segment.type))?.type;
   if (type !== undefined)
     throw new DiskError(
       "UNSUPPORTED",
-      `Cannot resize logical volume ${group.name}/${volume.name}: it is of type ${type}, this version resizes linear, striped, error and zero`,
+      `Cannot resize logical volume ${group.name}/${volume.name}: it is of type ${type}, this version resizes linear, striped, thin, error and zero`,
       {
         details: { segmentType: type },
       },
     );
-  const [user] = volumesAbove(group, volume.name).filter(({ segments }) => segments[0]?.type !== "snapshot");
+  // Old-style snapshots are resized with their origin, thin volumes and their snapshots have sizes of their own.
+  const apart = volume.segments[0]?.type === "thin" ? ["snapshot", "thin"] : ["snapshot"];
+  const [user] = volumesAbove(group, volume.name).filter(({ segments }) => !apart.includes(segments[0]?.type ?? ""));
   if (user)
     throw new DiskError(
       "UNSUPPORTED",
@@ -156,7 +157,7 @@ function grow(
   const { from, target, stripes, atMost, remarks } = growth;
   const last = volume.segments.at(-1)!;
   if (last.type !== "striped") {
-    const segments = [...volume.segments.slice(0, -1), virtualSegment(last.type, target - last.start, last.start)];
+    const segments = [...volume.segments.slice(0, -1), { ...last, count: target - last.start }];
     return finish(group, { ...volume, segments }, from, target, remarks);
   }
   if (!Number.isInteger(stripes) || stripes < 1 || stripes > 128)

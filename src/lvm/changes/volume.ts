@@ -16,6 +16,7 @@ import { VOLUME_KEYS } from "../segments/types.js";
 import { refuseTaken } from "./create-volume.js";
 import { volumesAbove, volumeTree } from "./dependents.js";
 import { changedTags, type GroupPlan, setFlag, usage } from "./plan.js";
+import { planRemovePool, planRemoveThin, type RemovePlan } from "./thin-remove.js";
 
 /** The parts of a volume keep its name before theirs: `root_rimage_0`. */
 export function planRenameVolume(group: VolumeGroup, from: string, to: string): GroupPlan {
@@ -68,10 +69,6 @@ function renameIn(segment: Segment, names: ReadonlyMap<string, string>): Segment
 /** Types that stand by themselves: the pools and origins of others are not among them. */
 const REMOVABLE = /^(striped|error|zero|mirror|raid\w*)$/;
 
-export interface RemovePlan extends GroupPlan {
-  readonly removed: readonly string[];
-}
-
 /** Removes a volume with its parts, an origin with its snapshots. Throws `DENIED` for one that others need. */
 export function planRemoveVolume(group: VolumeGroup, name: string): RemovePlan {
   const volume = findVolume(group, name);
@@ -79,6 +76,8 @@ export function planRemoveVolume(group: VolumeGroup, name: string): RemovePlan {
   const joint = snapshotOf(group, name);
   if (joint) return planRemoveSnapshot(group, joint);
   refuseHidden(group, volume, "remove");
+  if (volume.segments[0]?.type === "thin") return planRemoveThin(group, volume);
+  if (volume.segments[0]?.type === "thin-pool") return planRemovePool(group, volume);
   const type = volume.segments.find((segment) => !REMOVABLE.test(segment.type))?.type;
   if (type !== undefined)
     throw new DiskError(
@@ -96,7 +95,12 @@ export function planRemoveVolume(group: VolumeGroup, name: string): RemovePlan {
     );
   const removed = volumeTree(group, name);
   const logicalVolumes = group.logicalVolumes.filter((other) => !removed.includes(other.name));
-  return { removed, group: { ...group, logicalVolumes }, steps: [`Logical volume "${name}" successfully removed.`] };
+  return {
+    removed,
+    dependents: [],
+    group: { ...group, logicalVolumes },
+    steps: [`Logical volume "${name}" successfully removed.`],
+  };
 }
 
 /** An origin takes its snapshots with it. */
@@ -111,7 +115,7 @@ function planRemoveOrigin(group: VolumeGroup, name: string): RemovePlan {
     steps.push(...plan.steps);
   }
   const plan = planRemoveVolume(left, name);
-  return { removed: [...removed, ...plan.removed], group: plan.group, steps: [...steps, ...plan.steps] };
+  return { ...plan, removed: [...removed, ...plan.removed], steps: [...steps, ...plan.steps] };
 }
 
 function planRemoveSnapshot(
@@ -123,7 +127,12 @@ function planRemoveSnapshot(
     throw new DiskError("DENIED", `Can't remove merging snapshot logical volume ${group.name}/${cow}.`);
   const removed = [volume.name, ...volumeTree(group, cow)];
   const logicalVolumes = group.logicalVolumes.filter((other) => !removed.includes(other.name));
-  return { removed, group: { ...group, logicalVolumes }, steps: [`Logical volume "${cow}" successfully removed.`] };
+  return {
+    removed,
+    dependents: [],
+    group: { ...group, logicalVolumes },
+    steps: [`Logical volume "${cow}" successfully removed.`],
+  };
 }
 
 export interface ChangeVolumeRequest {

@@ -6,8 +6,9 @@ import { openContext } from "../activate.js";
 import { devicesOf, type FoundGroup } from "../scan.js";
 import { chunkSizeOf, snapshotJoints } from "../segments/snapshot/roles.js";
 import { readStoreUsage, type StoreUsage, usagePercent } from "../segments/snapshot/usage.js";
+import type { ThinUsage } from "../thin/usage.js";
 
-export interface Measured {
+export interface Measured extends ThinUsage {
   /** 0..100, of what the volume stores by itself. */
   readonly dataPercent?: number;
   /** Of a snapshot. */
@@ -17,6 +18,10 @@ export interface Measured {
 /** By the names of volumes; those of which there is nothing to tell are not in it. */
 export async function measureVolumes(found: FoundGroup): Promise<ReadonlyMap<string, Measured>> {
   const measured = new Map<string, Measured>();
+  if (found.group.logicalVolumes.some(({ segments }) => segments[0]?.type === "thin-pool")) {
+    const { readThinUsage } = await import("../thin/usage.js");
+    for (const [name, usage] of await readThinUsage(found.group, devicesOf(found.members))) measured.set(name, usage);
+  }
   const joints = snapshotJoints(found.group);
   const [first] = joints;
   if (!first) return measured;

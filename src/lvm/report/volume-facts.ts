@@ -212,9 +212,15 @@ export class GroupFacts {
       "-",
       this.#targetLetter(volume),
       this.#zeroes(volume) ? "z" : "-",
-      this.isPartial(volume) ? "p" : "-",
+      this.#healthLetter(volume),
       segment ? flag("ACTIVATION_SKIP", "k") : "-",
     ].join("");
+  }
+
+  #healthLetter(volume: LogicalVolume): string {
+    if (this.isPartial(volume)) return "p";
+    const { health } = this.measured(volume);
+    return health ? { failed: "F", out_of_data: "D", metadata_read_only: "M" }[health] : "-";
   }
 
   #typeLetter(volume: LogicalVolume): string {

@@ -114,10 +114,15 @@ export const VOLUME_FIELDS: readonly Field<VolumeRow>[] = [
     const { store, dataPercent } = facts.measured(volume);
     return store && dataPercent;
   }),
-  text("metadata_percent", "Meta%", nothing),
+  percent("metadata_percent", "Meta%", ({ facts, volume }) => facts.measured(volume).metadataPercent),
   text("copy_percent", "Cpy%Sync", nothing),
   text("sync_percent", "Cpy%Sync", nothing),
-  text("lv_health_status", "Health", ({ facts, volume }) => (facts.isPartial(volume) ? "partial" : null)),
+  text("lv_health_status", "Health", ({ facts, volume }) =>
+    facts.isPartial(volume) ? "partial" : (facts.measured(volume).health ?? null),
+  ),
+  text("lv_check_needed", "CheckNeeded", ({ facts, volume }) =>
+    facts.measured(volume).needsCheck ? "check needed" : null,
+  ),
   text("lv_snapshot_invalid", "SnapInvalid", ({ facts, volume }) =>
     facts.measured(volume).store?.valid === false ? "snapshot invalid" : null,
   ),

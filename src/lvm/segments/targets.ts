@@ -17,6 +17,7 @@ const TARGETS: ReadonlyMap<string, OpenTarget> = new Map<string, OpenTarget>([
   ["raid0_meta", openStriped],
   ["error", openError],
   ["zero", openZero],
+  ["thin", (context, segment) => import("./thin.js").then(({ openThin }) => openThin(context, segment))],
   ["mirror", (context, segment) => import("./mirror.js").then(({ openMirror }) => openMirror(context, segment))],
   ...RAID_TYPES.map((type) => [type, raid] as const),
 ]);

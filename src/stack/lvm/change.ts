@@ -10,12 +10,13 @@ import { diffGroups } from "../../lvm/changes/diff.js";
 import { exclusive, type NeededLock, neededLocks } from "../../lvm/changes/endangered.js";
 import { markMissing, missingPvs } from "../../lvm/changes/missing.js";
 import { requireChangeable } from "../../lvm/changes/plan.js";
+import { hasMessages, withoutMessages } from "../../lvm/changes/thin-volume.js";
 import { checkGroup } from "../../lvm/check-group.js";
 import { checkTypes } from "../../lvm/check-types.js";
 import { planCommit, runCommit } from "../../lvm/commit.js";
 import type { Random } from "../../lvm/id.js";
 import type { LogicalVolume, TextHeader, VolumeGroup } from "../../lvm/metadata.js";
-import { type FoundGroup, type FoundPv, findGroup } from "../../lvm/scan.js";
+import { devicesOf, type FoundGroup, type FoundPv, findGroup, scanDevices } from "../../lvm/scan.js";
 import { archiveGroup, backupGroup, removeBackup } from "./archive.js";
 import { lockGroups, lockNeeded } from "./locks.js";
 import { openSession } from "./open-session.js";
@@ -115,7 +116,8 @@ export function changeGroup(
     const found = findGroup(session.scan, name);
     requireWhole(found, options.allowMissing);
     requireChangeable(found.group, options.allowExported);
-    return applyChange(context, found, await plan(found, session), options);
+    const settled = options.dryRun ? found : await withPoolsTold(context, found, session);
+    return applyChange(context, settled, await plan(settled, session), options);
   });
 }
 
@@ -156,7 +158,7 @@ export async function applyChange(
     steps: change.steps,
     // Only when somebody asks: it takes as long as writing a group of thousands of volumes.
     get diff() {
-      return diffGroups(before, after);
+      return diffGroups(before, after && withoutMessages(after));
     },
   };
   const present = after ? after.physicalVolumes.flatMap(({ name }) => members.get(name) ?? []) : [];
@@ -181,7 +183,8 @@ export async function applyChange(
       );
     await change.prepare?.(members);
     await runCommit(steps);
-    if (autobackup) keepBackup(context, before, after);
+    const told = after && (await tellGroupPools(context, after, members));
+    if (autobackup) keepBackup(context, before, told ?? after);
   };
   if (!before || change.moved) await write();
   else {
@@ -194,6 +197,36 @@ export async function applyChange(
     );
   }
   return result;
+}
+
+/**
+ * The last step of a change of thin volumes: their pools are told, then the group forgets what it had to tell. Null when it had nothing.
+ * Whatever a cut leaves is done by the next opening of the pool and the next change of the group.
+ */
+async function tellGroupPools(
+  context: LvmContext,
+  group: VolumeGroup,
+  members: ReadonlyMap<string, FoundPv | null>,
+): Promise<VolumeGroup | null> {
+  if (!group.logicalVolumes.some(hasMessages)) return null;
+  const { tellPools } = await import("./thin-pools.js");
+  const told = await tellPools(group, devicesOf(members));
+  const candidates = [...members.values()].flatMap((pv) => (pv ? [{ name: pv.name, device: pv.device }] : []));
+  const found = findGroup(await scanDevices(candidates), group.name);
+  const present = [...found.members.values()].filter((pv) => pv !== null);
+  const last = { ...told!, seqno: group.seqno + 1 };
+  await runCommit(planCommit({ group: last, header: header(context, context.command), members: present, removed: [] }));
+  return last;
+}
+
+/** What a cut has left to tell is told before anything is planned. */
+async function withPoolsTold(context: LvmContext, found: FoundGroup, session: Session): Promise<FoundGroup> {
+  const pools = found.group.logicalVolumes.filter(hasMessages);
+  if (pools.length === 0) return found;
+  await withVolumesLocked(context, found.group, exclusive(pools), () =>
+    tellGroupPools(context, found.group, found.members),
+  );
+  return findGroup(await scanDevices(session.candidates), found.group.name);
 }
 
 function header({ host, now }: LvmContext, description: string): TextHeader {

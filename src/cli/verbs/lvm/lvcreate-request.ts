@@ -4,8 +4,9 @@ import { parseTag } from "../../../lvm/names.js";
 import type { LvmContext } from "../../../stack/lvm/change.js";
 import { type CommonFlags, parseGroupName, parseVolumeName, usage } from "./options.js";
 import type { SizeFlags } from "./sizes.js";
+import type { ThinFlags } from "./thin-options.js";
 
-export interface LvcreateFlags extends CommonFlags, SizeFlags {
+export interface LvcreateFlags extends CommonFlags, SizeFlags, ThinFlags {
   readonly name?: string;
   readonly stripes?: number;
   readonly stripesize?: number;
@@ -23,10 +24,6 @@ export interface LvcreateFlags extends CommonFlags, SizeFlags {
   readonly nosync?: boolean;
   readonly mirrorlog?: "core" | "disk";
   readonly snapshot?: boolean;
-  readonly chunksize?: number;
-  readonly thin?: boolean;
-  readonly thinpool?: string;
-  readonly virtualsize?: string;
 }
 
 /** What all kinds of volumes are asked for with. */

@@ -1,6 +1,5 @@
 /** `xvd lvcreate`: a new volume in a group. */
 import { type Command, Option } from "commander";
-import { DiskError } from "../../../errors.js";
 import { raidLevel } from "../../../lvm/raid/levels.js";
 import { createRequest, type LvcreateFlags, namesOf } from "./lvcreate-request.js";
 import {
@@ -18,13 +17,15 @@ import {
 import { addPolicy } from "./policy.js";
 import { parsePvArguments } from "./pv-arguments.js";
 import { addSizes, givenSize } from "./sizes.js";
+import { addThinOptions, wantsThin } from "./thin-options.js";
 
 export default function define(command: Command): void {
+  addThinOptions(command);
   addSizes(
     addPolicy(
       addChanging(
         command
-          .argument("<vg>", "the group; for a snapshot its origin, VG/LV")
+          .argument("[vg]", "the group; for a snapshot its origin, VG/LV; for a thin volume also its pool, VG/POOL")
           .argument("[disks...]", "only on these physical volumes, also DISK:0-99 or @tag"),
       ),
     ),
@@ -35,12 +36,16 @@ export default function define(command: Command): void {
     .option("-I, --stripesize <size>", "of each stripe (default: 64k)", parseKibibytes)
     .option(
       "--type <type>",
-      "linear, striped, raid1, raid10, raid4, raid5, raid6 and their layouts, mirror, error or zero",
+      "linear, striped, raid1, raid10, raid4, raid5, raid6 and their layouts, mirror, thin-pool, thin, error or zero",
     )
     .option("-C, --contiguous <y|n>", "in one piece", parseYesNo)
     .option("--addtag <tag>", "add a tag", collect)
     .option("-p, --permission <rw|r>", "writable or read-only", parsePermission)
-    .option("-Z, --zero <y|n>", "zero the first 4 KiB (default: y)", parseYesNo)
+    .option(
+      "-Z, --zero <y|n>",
+      "zero the first 4 KiB; of a pool: chunks that are written in part (default: y)",
+      parseYesNo,
+    )
     .option("-W, --wipesignatures <y|n>", "wipe superblocks of old file systems (default: y)", parseYesNo)
     .option("-a, --activate <y|n|ay>", "accepted: volumes are served when they are opened")
     .option("--setautoactivation <y|n>", "whether a kernel activates it by itself", parseYesNo)
@@ -51,24 +56,21 @@ export default function define(command: Command): void {
     .addOption(new Option("--mirrorlog <where>", "of a mirror: on a volume, or nowhere").choices(["disk", "core"]))
     .option(
       "-s, --snapshot",
-      "a snapshot of the volume VG/LV that is named instead of a group; -L or -l is what it may keep",
+      "a snapshot of the volume VG/LV that is named instead of a group; -L or -l is what it may keep, a thin one needs none",
     )
-    .option("-c, --chunksize <size>", "of a snapshot: 4k to 512k (default: 4k)", parseKibibytes)
-    .option("-T, --thin", "not in this version")
-    .option("--thinpool <pool>", "not in this version")
-    .option("-V, --virtualsize <size>", "not in this version")
     .addHelpText(
       "after",
-      "\nExamples:\n  xvd lvcreate -L 10G -n root vg0\n  xvd lvcreate -i 2 -I 64k -l 100%FREE -n data vg0 p0.dsk p1.dsk:100-\n  xvd lvcreate --type raid1 -m 1 -L 10G -n safe vg0\n  xvd lvcreate -s -L 1G -n before vg0/root",
+      "\nExamples:\n  xvd lvcreate -L 10G -n root vg0\n  xvd lvcreate -i 2 -I 64k -l 100%FREE -n data vg0 p0.dsk p1.dsk:100-\n  xvd lvcreate --type raid1 -m 1 -L 10G -n safe vg0\n  xvd lvcreate -s -L 1G -n before vg0/root\n  xvd lvcreate -L 100G -V 1T -T vg0/pool -n web\n  xvd lvcreate -s -n monday vg0/web",
     )
-    .action((name: string, disks: string[], flags: LvcreateFlags) => run(name, disks, flags));
+    .action((name: string | undefined, disks: string[], flags: LvcreateFlags) => run(name, disks, flags));
 }
 
-async function run(target: string, disks: string[], flags: LvcreateFlags): Promise<void> {
+async function run(target: string | undefined, disks: string[], flags: LvcreateFlags): Promise<void> {
+  if (wantsThin(flags)) return (await import("./lvcreate-thin.js")).createThin(target, disks, flags);
+  if (target === undefined) throw usage("Please provide a volume group name");
   const raid = raidTypeOf(flags);
   if (raid !== null) return (await import("./lvcreate-raid.js")).createRaid(target, disks, flags, raid);
   if (wantsSnapshot(flags)) return (await import("./lvcreate-snapshot.js")).createSnapshot(target, disks, flags);
-  refuseTypes(flags);
   const size = givenSize(flags);
   if (!size) throw usage("Please specify either size (-L) or extents (-l)");
   const { group, volume } = namesOf(target, flags);
@@ -101,18 +103,6 @@ function raidTypeOf({ type, mirrors = 0, stripes = 1 }: LvcreateFlags): string |
 
 function wantsSnapshot({ snapshot, type, thin, thinpool }: LvcreateFlags): boolean {
   return type === "snapshot" || (snapshot === true && type === undefined && !thin && thinpool === undefined);
-}
-
-/** Types that LVM2 has and this version only shows. */
-function refuseTypes({ mirrors, thin, thinpool, virtualsize, type }: LvcreateFlags): void {
-  const wanted =
-    mirrors !== undefined && mirrors > 0 ? (type ?? "raid1") : thin || thinpool !== undefined ? (type ?? "thin") : null;
-  if (wanted !== null || (virtualsize !== undefined && type === undefined))
-    throw new DiskError(
-      "UNSUPPORTED",
-      `Cannot create a volume of type ${wanted ?? "thin"}: this version creates linear, striped, error, zero and volumes of legs`,
-      { details: { segmentType: wanted ?? "thin" } },
-    );
 }
 
 export function parsePermission(text: string): "r" | "rw" {

@@ -34,6 +34,8 @@ export default function define(command: Command): void {
               if (removed.has(name)) continue; // it went with its origin
               if (!flags.yes && force() === 0 && !isDryRun(flags)) await confirmOrigin(left, name);
               const plan = planRemoveVolume(left, name);
+              const others = volumes ? plan.dependents.filter((other) => !volumes.includes(other)) : [];
+              if (!flags.yes && force() === 0 && !isDryRun(flags)) await confirmDependents(`${group}/${name}`, others);
               left = plan.group;
               steps.push(...plan.steps);
               for (const each of plan.removed) removed.add(each);
@@ -63,4 +65,12 @@ async function confirmOrigin(group: VolumeGroup, name: string): Promise<void> {
       details: { volume: full, snapshots: count },
     },
   );
+}
+
+/** A pool takes its volumes with it. */
+async function confirmDependents(pool: string, volumes: readonly string[]): Promise<void> {
+  if (volumes.length === 0) return;
+  const text = `Removing pool ${pool} will remove ${volumes.length} dependent volume(s)`;
+  if (await askYesNo(`${text}. Proceed?`)) return;
+  throw new DiskError("DENIED", `${text}: ${volumes.join(" ")}, allowed with --yes`, { details: { volumes } });
 }

@@ -1,9 +1,11 @@
 /** lvextend, lvreduce and lvresize: one change, three ways. */
 import type { Command } from "commander";
 import { DiskError } from "../../../errors.js";
-import type { ResizeVolumeRequest } from "../../../lvm/changes/resize-volume.js";
-import { type AllocationPolicy, findVolume } from "../../../lvm/metadata.js";
+import type { Size } from "../../../lvm/changes/extents.js";
+import type { ResizeVolumePlan, ResizeVolumeRequest } from "../../../lvm/changes/resize-volume.js";
+import { type AllocationPolicy, findVolume, type VolumeGroup } from "../../../lvm/metadata.js";
 import { snapshotOf } from "../../../lvm/segments/snapshot/roles.js";
+import type { LvmContext } from "../../../stack/lvm/change.js";
 import {
   addChanging,
   type CommonFlags,
@@ -19,7 +21,7 @@ import {
 } from "./options.js";
 import { addPolicy } from "./policy.js";
 import { parsePvArguments } from "./pv-arguments.js";
-import { addSizes, givenSize, type SizeFlags } from "./sizes.js";
+import { addSizes, givenSize, parseSignedSize, type SizeFlags } from "./sizes.js";
 
 interface Flags extends CommonFlags, SizeFlags {
   readonly stripes?: number;
@@ -28,6 +30,7 @@ interface Flags extends CommonFlags, SizeFlags {
   readonly resizefs?: boolean;
   readonly usePolicies?: boolean;
   readonly config?: string[];
+  readonly poolmetadatasize?: Size;
 }
 
 type Way = ResizeVolumeRequest["way"];
@@ -43,6 +46,7 @@ export function defineResize(command: Command, way: Way): void {
   );
   if (way !== "reduce")
     addPolicy(command)
+      .option("--poolmetadatasize <size>", "of a thin pool's metadata, also +SIZE", parseSignedSize)
       .option("-i, --stripes <n>", "stripes of the new part (default: as before)", parseCount)
       .option("-I, --stripesize <size>", "of the new part", parseKibibytes);
   if (way === "extend")
@@ -67,7 +71,8 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
     (way === "extend" && disks.length > 0
       ? { kind: "percent" as const, sign: "+" as const, percent: 100, of: "PVS" as const }
       : null);
-  if (!size) throw usage("Please specify either size (-L) or extents (-l)");
+  const { poolmetadatasize: metadataSize } = flags;
+  if (!size && !metadataSize) throw usage("Please specify either size (-L) or extents (-l)");
   if (flags.resizefs)
     throw new DiskError(
       "UNSUPPORTED",
@@ -83,15 +88,18 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
     const within = parsePvArguments(found, disks);
     const ofLegs = hasLegs(findVolume(found.group, volume));
     legs ||= ofLegs;
-    const plan = (ofLegs ? planResizeRaid : planResizeVolume)(found.group, {
+    const request = {
       name: volume,
-      size,
       way,
       ...(flags.stripes === undefined ? {} : { stripes: flags.stripes }),
       ...(flags.stripesize === undefined ? {} : { stripeSize: flags.stripesize }),
       ...(flags.alloc ? { allocation: flags.alloc } : {}),
       ...(within ? { within } : {}),
-    });
+    };
+    const pool = await planPool(context, found.group, { ...request, size, metadataSize: metadataSize ?? null });
+    if (pool) return pool;
+    if (!size) throw usage(`Cannot use --poolmetadatasize: ${group}/${volume} is no thin pool`);
+    const plan = (ofLegs ? planResizeRaid : planResizeVolume)(found.group, { ...request, size });
     if (plan.to < plan.from && snapshotOf(found.group, volume))
       await (await import("../../../stack/lvm/snapshots.js")).refuseCutStore(found, volume, plan.to);
     else if (plan.to < plan.from && force === 0)
@@ -104,4 +112,26 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
       group,
       volume,
     });
+}
+
+/** Null for what is no thin pool. Its metadata may be named by its own name too. */
+async function planPool(
+  context: LvmContext,
+  group: VolumeGroup,
+  request: Omit<ResizeVolumeRequest, "size"> & { readonly size: Size | null; readonly metadataSize: Size | null },
+): Promise<ResizeVolumePlan | null> {
+  const { planResizePool, poolWithMetadata } = await import("../../../lvm/changes/thin-resize.js");
+  const whole = poolWithMetadata(group, request.name);
+  if (!whole && findVolume(group, request.name).segments[0]?.type !== "thin-pool") return null;
+  const { poolRequest } = await import("./lvcreate-thin.js");
+  const { time, host, newId } = await poolRequest(context, {});
+  const parts = whole ? { name: whole.name, size: null, metadataSize: request.size } : request;
+  return planResizePool(group, {
+    ...request,
+    ...parts,
+    time,
+    host,
+    newId,
+    metadataSize: parts.metadataSize,
+  });
 }

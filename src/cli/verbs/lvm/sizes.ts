@@ -21,7 +21,8 @@ export function givenSize({ size, extents }: SizeFlags): Size | null {
   return size ?? extents ?? null;
 }
 
-function parseSignedSize(text: string): Size {
+/** Bytes with a sign, without a unit mebibytes. */
+export function parseSignedSize(text: string): Size {
   const [, sign = "", rest = ""] = /^([+-]?)(.*)$/s.exec(text)!;
   return { kind: "bytes", sign: sign as "" | "+" | "-", bytes: parseMebibytes(rest) };
 }
