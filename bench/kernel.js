@@ -11,7 +11,7 @@ import { runProgram } from "./lib/timing.js";
 export const name = "kernel";
 
 const FILE_SIZE = 512 * 2 ** 20;
-const SECONDS = 4;
+const SECONDS = 2;
 const PLAIN = "qemu FUSE, loop";
 const DIRECT = "qemu FUSE, loop with direct I/O";
 

@@ -25,6 +25,7 @@ describe.skipIf(!kernelTakesDevices("mkfs.ext4", "e2fsck", "blockdev", "sfdisk",
     afterEach(async () => {
       await run("umount", ["-l", point]).catch(() => {});
       await world.run(["detach", VDEV, "--force"]);
+      if (existsSync(NODE)) await world.run(["dom0", "start"]); // a test that failed after it had killed the daemon
     });
 
     test("mounted, refused, detached; killed, and cleaned up by the next start", async () => {
