@@ -265,7 +265,16 @@ describe.skipIf(!havePeer("qemu-img", "qemu-io"))("qcow2, check and snapshots", 
     const after = await openImage(image);
     expect(after.image.formatSpecific!.data.bitmaps).toEqual(theirs());
     await after.close();
-    expect(theirs()).toMatchObject([{ name: "following" }, { name: "still", flags: [] }]);
+    expect(theirs()).toMatchObject([
+      { name: "following", flags: ["in-use", "auto"] },
+      { name: "still", flags: [] },
+    ]);
+    const resized = await openImage(image, true);
+    await resized.resize(SIZE * 30);
+    expect(resized.image.formatSpecific!.data.bitmaps).toMatchObject([{}, { name: "still", flags: ["in-use"] }]);
+    await resized.close();
+    expectClean(image);
+    expect(theirs()).toMatchObject([{ flags: ["in-use", "auto"] }, { name: "still", flags: ["in-use"] }]);
   });
 
   test("empty gives everything up at once", async () => {

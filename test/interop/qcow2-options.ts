@@ -1,7 +1,16 @@
 /** What qemu-img and we owe each other for a set of options: reading, changing, compressing, overlays, preallocation. */
 import { describe, expect, test } from "vitest";
 import { PREALLOCATIONS } from "#src/formats/format.js";
-import { contents, createImage, expectClean, newBacking, openImage, qemuImg, qemuIo } from "./qcow2-support.js";
+import {
+  contents,
+  createImage,
+  expectClean,
+  newBacking,
+  openImage,
+  qemuImg,
+  qemuIo,
+  writePacked,
+} from "./qcow2-support.js";
 import { qcow2World, SIZE } from "./qcow2-world.js";
 
 /** Each as after `-o`. */
@@ -50,6 +59,17 @@ export function describeOptions(options: readonly string[]): void {
       expect((await contents(device)).equals(model)).toBe(true);
       await device.close();
       expectClean(image);
+    });
+
+    test("it reads what we packed", async () => {
+      const image = path();
+      await writePacked(image, disk, o);
+      expectClean(image);
+      expectContents(image, disk);
+      const model = Buffer.from(disk);
+      await change(image, model, 13);
+      expectClean(image);
+      expectContents(image, model);
     });
 
     test("an overlay over its image, shorter and longer than that", async () => {

@@ -4,6 +4,8 @@ import { dirname, isAbsolute, join } from "node:path";
 import { expect } from "vitest";
 import type { BlockDevice } from "#src/block/device.js";
 import { fileDevice, openFileDevice } from "#src/block/file.js";
+import { isZero } from "#src/bytes/align.js";
+import { loadCodec } from "#src/bytes/packing.js";
 import type { CheckReport } from "#src/formats/extensions.js";
 import type { CreateOptions, ImageDevice, NewBacking, OpenGate } from "#src/formats/format.js";
 import { PLAIN_FACTS, withFacts } from "#src/formats/format.js";
@@ -92,6 +94,25 @@ export function ourOptions(path: string, o: string, options: Partial<CreateOptio
     createExtent: async (name) => fileDevice(await openFile(join(dirname(path), name), { create: true })),
     ...options,
   });
+}
+
+/** A compressed image, written in one pass; clusters of zeros are left out. */
+export async function writePacked(path: string, disk: Buffer, o: string): Promise<void> {
+  const file = fileDevice(await openFile(path, { create: true }));
+  const writer = await qcow2.createWriter(file, disk.length, ourOptions(path, o));
+  const codec = await loadCodec(writer.packing.method);
+  for (let at = 0; at < disk.length; at += writer.unit) {
+    const cluster = Buffer.alloc(writer.unit);
+    disk.copy(cluster, 0, at);
+    if (!isZero(cluster))
+      await writer.write(
+        at,
+        cluster.subarray(0, Math.min(writer.unit, disk.length - at)),
+        codec.pack(cluster, writer.packing),
+      );
+  }
+  await writer.finish();
+  await file.close();
 }
 
 export async function newBacking(path: string, format: "qcow2" | "raw"): Promise<NewBacking> {

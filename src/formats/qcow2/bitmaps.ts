@@ -61,15 +61,16 @@ export async function readBitmaps({ header, file, label, geometry }: Qcow2Image)
 }
 
 /**
- * Before the first guest write: bitmaps that have to follow every write are marked as not up to date, each in its own sector at most,
- * because nobody follows the writes here. Those that are switched off stay as they are.
+ * Marks bitmaps as not up to date, each in its own sector at most. Before the first guest write: those that have to follow every
+ * write, because nobody follows the writes here. Before another disk size: all, for a bitmap has the size of the disk.
  */
-export async function markBitmapsInUse(image: Qcow2Image): Promise<void> {
+export async function markBitmapsInUse(image: Qcow2Image, which: "following" | "all"): Promise<void> {
   const directory = await readBitmaps(image);
-  const following = directory?.bitmaps.filter(({ flags }) => flags & BITMAP_AUTO && !(flags & BITMAP_IN_USE)) ?? [];
-  if (!directory || following.length === 0) return;
+  const stale = ({ flags }: Bitmap) => !(flags & BITMAP_IN_USE) && (which === "all" || (flags & BITMAP_AUTO) !== 0);
+  const marked = directory?.bitmaps.filter(stale) ?? [];
+  if (!directory || marked.length === 0) return;
   const view = new DataView(directory.bytes.buffer, directory.bytes.byteOffset);
-  for (const { at, flags } of following)
+  for (const { at, flags } of marked)
     view.setUint32(at + QCOW2_BITMAP_ENTRY.fields.flags.offset, flags | BITMAP_IN_USE);
   await image.file.write(directory.offset, directory.bytes);
   await image.barrier();

@@ -3,7 +3,7 @@ import type { HostFile } from "../../block/host-file.js";
 import type { BackedImage, ResizableImage, SnapshotImage } from "../extensions.js";
 import { type OpenContext, withFacts } from "../format.js";
 import { emptyImage, ownExtents, setBacking } from "./backing.js";
-import { type BitmapDirectory, readBitmaps } from "./bitmaps.js";
+import { type BitmapDirectory, markBitmapsInUse, readBitmaps } from "./bitmaps.js";
 import { factsOf } from "./facts.js";
 import { imageDevice, openImage } from "./open.js";
 import { preallocate } from "./preallocate.js";
@@ -25,15 +25,22 @@ export async function openDevice(host: HostFile, context: OpenContext): Promise<
     throw error;
   }
   const opened = imageDevice(image);
+  const outdateBitmaps = async () => {
+    await markBitmapsInUse(image, "all");
+    bitmaps = await readBitmaps(image);
+  };
   const abilities: Omit<ResizableImage & SnapshotImage & BackedImage, keyof typeof opened.device | "image"> = {
     async resize(size, { preallocation = "off" } = {}) {
       const old = image.size;
+      if (size !== old) await outdateBitmaps();
       if (size > old) await growImage(opened, size);
       if (size < old) await shrinkImage(opened, size);
       if (size > old && preallocation !== "off") await preallocate(opened, old, { preallocation });
     },
     createSnapshot: async (name) => snapshots.create(name),
     async applySnapshot(name) {
+      const { diskSize } = snapshots.find(name);
+      if (diskSize !== null && diskSize !== image.size) await outdateBitmaps();
       await snapshots.apply(name);
       opened.locator.compressed.clear();
     },

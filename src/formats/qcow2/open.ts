@@ -46,7 +46,7 @@ async function prepareWriting(image: Qcow2Image): Promise<void> {
   }
   const known = AUTOCLEAR.bitmaps | AUTOCLEAR.rawDataFile;
   if (image.header.autoclear & ~known) await image.writeHeader({ autoclear: image.header.autoclear & known });
-  await markBitmapsInUse(image);
+  await markBitmapsInUse(image, "following");
 }
 
 function refuseCorrupt(image: Qcow2Image, found: string): DiskError {
