@@ -9,7 +9,7 @@ import { L2Entries } from "./l2-entries.js";
 import {
   BITMAP_IN_USE,
   COMPRESSED_BIT,
-  OFFSET_BITS,
+  RESERVED_BITMAP_BITS,
   RESERVED_L1_BITS,
   RESERVED_L2_BITS,
   RESERVED_REFCOUNT_TABLE_BITS,
@@ -183,7 +183,7 @@ export class ReferenceCheck {
       const table = await PointerTable.read(file, tableOffset, tableSize);
       for (let i = 0; i < table.entries; i++) {
         const offset = table.target(i);
-        if (table.has(i, { high: ~OFFSET_BITS.high >>> 0, low: 0x1fe }) && !(flags & BITMAP_IN_USE))
+        if (table.has(i, RESERVED_BITMAP_BITS) && !(flags & BITMAP_IN_USE))
           this.#findings.corruption(`${what}: reserved bits of entry ${i} are set`);
         if (offset !== 0 && this.#aligned(offset, what)) this.mark(offset, geometry.clusterSize, what);
       }

@@ -1,7 +1,7 @@
 /** L2 entries in the bytes of a slice, read in place: one entry is decoded for every request. Cluster mapping; Extended L2 Entries. */
 import { DiskError } from "../../errors.js";
 import type { Geometry } from "./geometry.js";
-import { COMPRESSED_BIT, COPIED_BIT, OFFSET_BITS, ZERO_BIT } from "./layout.js";
+import { COMPRESSED_BIT, COPIED_BIT, DESCRIPTOR_BITS, OFFSET_BITS, ZERO_BIT } from "./layout.js";
 
 export const UNALLOCATED = 0;
 /** Reads as zeros, and has no place. */
@@ -77,7 +77,7 @@ export class L2Entries {
 
   compressed(view: DataView, index: number): Compressed {
     const at = index * this.#size;
-    const high = view.getUint32(at) & 0x3fff_ffff; // bits 32 to 61
+    const high = view.getUint32(at) & DESCRIPTOR_BITS.high;
     const offsetBits = 62 - (this.#clusterBits - 8) - 32; // of them in the high word
     const sectors = high >>> offsetBits;
     const offset = (high & (2 ** offsetBits - 1)) * 2 ** 32 + view.getUint32(at + 4);

@@ -159,5 +159,9 @@ export const RESERVED_L1_BITS = words(bits(0, 8) | bits(56, 62));
 export const RESERVED_L2_BITS = words(bits(1, 8) | bits(56, 61));
 export const RESERVED_REFCOUNT_TABLE_BITS = words(bits(0, 8));
 
+export const RESERVED_BITMAP_BITS = words(bits(1, 8) | bits(56, 63));
+/** What an L2 entry says of its cluster, beside the two flags. */
+export const DESCRIPTOR_BITS = words(bits(0, 61));
+
 /** The refcount width of version 2. */
 export const V2_REFCOUNT_ORDER = 4;
