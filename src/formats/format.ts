@@ -90,6 +90,12 @@ export type Random = (size: number) => Uint8Array;
 export interface OpenGate {
   /** Read-only. Its format is the recorded one, else what the extension says; contents are never asked. */
   openBacking(reference: BackingReference & { readonly from: HostFile }): Promise<ImageDevice>;
+  /** As `openBacking`, for formats that record who the image beneath is, not where: looked for beside the image and one folder above. */
+  openByIdentity(reference: {
+    readonly identity: string;
+    readonly format: string;
+    readonly from: HostFile;
+  }): Promise<ImageDevice>;
   /** A part of the image itself: a flat extent, a data file. Its bytes as they are. */
   openExtent(reference: {
     readonly name: string;

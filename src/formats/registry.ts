@@ -14,8 +14,10 @@ import { DiskError } from "../errors.js";
 import type { ImageFormat } from "./format.js";
 import { qcow2 } from "./qcow2/index.js";
 import { raw } from "./raw/index.js";
+import { vdi } from "./vdi/index.js";
+import { vhd } from "./vhd/index.js";
 
-export const FORMATS: readonly ImageFormat[] = [raw, qcow2];
+export const FORMATS: readonly ImageFormat[] = [qcow2, vhd, vdi, raw];
 
 /** Formats that are recognised in order to refuse them. One that gets a driver moves up into FORMATS. */
 const WITHOUT_DRIVER: readonly {
@@ -23,7 +25,6 @@ const WITHOUT_DRIVER: readonly {
   extensions: readonly string[];
   magic: readonly [offset: number, text: string][];
 }[] = [
-  { name: "vhd", extensions: ["vhd", "vpc"], magic: [[0, "conectix"]] },
   { name: "vhdx", extensions: ["vhdx"], magic: [[0, "vhdxfile"]] },
   {
     name: "vmdk",
@@ -34,7 +35,6 @@ const WITHOUT_DRIVER: readonly {
       [0, "# Disk DescriptorFile"],
     ],
   },
-  { name: "vdi", extensions: ["vdi"], magic: [[64, "\x7f\x10\xda\xbe"]] },
   { name: "qed", extensions: ["qed"], magic: [[0, "QED\0"]] },
 ];
 

@@ -11,13 +11,14 @@ import { DiskError } from "../errors.js";
 import {
   type BackingReference,
   type ImageDevice,
+  type ImageFormat,
   type OpenContext,
   type OpenGate,
   PLAIN_FACTS,
   withFacts,
 } from "../formats/format.js";
 import { chooseFormat } from "../formats/registry.js";
-import { canonicalPath } from "../os/paths.js";
+import { canonicalPath, namesIn } from "../os/paths.js";
 
 export interface GateRules {
   /** `--allow-backing`. */
@@ -43,6 +44,7 @@ export function openContext(rules: GateRules, identity: string): OpenContext {
 export function sealedContext(): OpenContext {
   return contextWith({
     openBacking: async (reference) => sealed(reference),
+    openByIdentity: async ({ identity, from }) => sealed({ name: identity, format: null, from }),
     async openExtent({ name, from }) {
       throw refusedByGate("file", name, from);
     },
@@ -84,6 +86,26 @@ class Gate implements OpenGate {
     }
   }
 
+  async openByIdentity({
+    identity,
+    format,
+    from,
+  }: {
+    identity: string;
+    format: string;
+    from: HostFile;
+  }): Promise<ImageDevice> {
+    const { allowBacking = false, named = [] } = this.#rules;
+    for (const path of [...named, ...(allowBacking ? neighbours(from.path) : [])])
+      if (await isImage(path, format, identity)) return this.openBacking({ name: canonicalPath(path), format, from });
+    if (!allowBacking) throw refusedByGate("backing image", identity, from);
+    throw new DiskError(
+      "NOT_FOUND",
+      `Cannot open ${from.label}: no ${format} image beside it or in the folder above has the identity ${identity}`,
+      { details: { path: from.path, identity } },
+    );
+  }
+
   async openExtent({ name, from, writable }: { name: string; from: HostFile; writable: boolean }): Promise<HostFile> {
     const path = allowedPath("file", name, from, this.#rules);
     const file = await openFileDevice(path, { writable, forceShare: !writable && (this.#rules.forceShare ?? false) });
@@ -109,6 +131,35 @@ function allowedPath(
 /** The same for those who open a backing image themselves. */
 export const gatePath = (name: string, from: HostFile, rules: GateRules) =>
   allowedPath("backing file", name, from, rules);
+
+/** Files in an image's folder and in the one above it: snapshots of a machine often lie in a folder of their own. */
+function neighbours(path: string): string[] {
+  const folder = dirname(canonicalPath(path));
+  return [folder, dirname(folder)].flatMap((each) => namesIn(each).map((name) => join(each, name)));
+}
+
+/** Whether a file is the image that is looked for. Anything else that it may be is no error. */
+async function isImage(path: string, formatName: string, identity: string): Promise<boolean> {
+  try {
+    const { format } = chooseFormat(path);
+    if (format.name !== formatName) return false;
+    const image = await openImageFile(path, format);
+    const same = image.image.identity === identity;
+    await image.close();
+    return same;
+  } catch (error) {
+    if (error instanceof DiskError) return false;
+    throw error;
+  }
+}
+
+async function openImageFile(path: string, format: ImageFormat): Promise<ImageDevice> {
+  const file = await openFileDevice(path, { forceShare: true });
+  return format.open(file, sealedContext()).catch(async (error) => {
+    await file.close();
+    throw error;
+  });
+}
 
 /** Relative names start at the folder of the image that holds them. */
 export function pathOf(what: string, name: string, from: Pick<HostFile, "path" | "label">): string {

@@ -15,15 +15,25 @@ describe("the format of a file", () => {
     },
   );
 
-  test.each(["a.vhd", "a.vhdx", "a.vmdk", "a.vdi", "A.VDI", "a.qed"])("%s has no driver yet, and says so", (path) => {
-    expect(() => chooseFormat(path)).toThrow(/its name says \w+, which this version cannot read or write, allowed raw/);
-    expect(chooseFormat(path, "raw").format.name).toBe("raw");
+  test.each(FORMATS.flatMap(({ name, extensions }) => extensions.map((extension) => [extension, name])))(
+    "guest.%s is of format %s, by its name",
+    (extension, name) => {
+      for (const path of [`guest.${extension}`, `GUEST.${extension.toUpperCase()}`])
+        expect(chooseFormat(path)).toMatchObject({ format: { name }, unsure: false });
+    },
+  );
+
+  test("a.qed has no driver, and says so", () => {
+    expect(() => chooseFormat("a.qed")).toThrow(/its name says qed, which this version cannot read or write, allowed /);
+    expect(chooseFormat("a.qed", "raw").format.name).toBe("raw");
   });
 
   test("-f takes names that are known", () => {
     expect(formatNamed("raw").name).toBe("raw");
-    expect(() => formatNamed("qed")).toThrow(/cannot read or write it, allowed raw/);
-    expect(() => formatNamed("bmp")).toThrow(/it is not known, allowed raw/);
+    for (const { name, aliases } of FORMATS)
+      for (const one of [name, ...aliases]) expect(formatNamed(one).name).toBe(name);
+    expect(() => formatNamed("qed")).toThrow(/cannot read or write it, allowed /);
+    expect(() => formatNamed("bmp")).toThrow(/it is not known, allowed /);
   });
 
   test("contents only ever make us ask", () => {

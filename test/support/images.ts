@@ -29,6 +29,7 @@ export function testWorld(seed = "xvdkit"): Pick<OpenContext, "random" | "now"> 
 /** Refuses everything, as for an image that names nothing. */
 export const CLOSED_GATE: OpenGate = {
   openBacking: ({ name }) => Promise.reject(new DiskError("DENIED", `Cannot open the backing file ${name}`)),
+  openByIdentity: ({ identity }) => Promise.reject(new DiskError("DENIED", `Cannot open the image ${identity}`)),
   openExtent: ({ name }) => Promise.reject(new DiskError("DENIED", `Cannot open the file ${name}`)),
 };
 
