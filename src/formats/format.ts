@@ -40,7 +40,8 @@ export interface ImageDevice extends BlockDevice {
 export interface ImageFacts {
   /** Bytes that are allocated together; null where there is no such unit. */
   readonly clusterSize: number | null;
-  readonly backing: BackingReference | null;
+  /** `identity`: recorded in place of a name, which is then a guess or the identity again. */
+  readonly backing: (BackingReference & { readonly identity?: string }) | null;
   /** Not closed properly, or marked so. */
   readonly dirty: boolean;
   /** Clusters are compressed; null where it cannot be told without reading all tables. */
@@ -90,12 +91,12 @@ export type Random = (size: number) => Uint8Array;
 export interface OpenGate {
   /** Read-only. Its format is the recorded one, else what the extension says; contents are never asked. */
   openBacking(reference: BackingReference & { readonly from: HostFile }): Promise<ImageDevice>;
-  /** As `openBacking`, for formats that record who the image beneath is, not where: looked for beside the image and one folder above. */
+  /** As `openBacking`, for formats that record who the image beneath is, not where: looked for beside the image and one folder above. `name` is its path. */
   openByIdentity(reference: {
     readonly identity: string;
     readonly format: string;
     readonly from: HostFile;
-  }): Promise<ImageDevice>;
+  }): Promise<{ readonly image: ImageDevice; readonly name: string }>;
   /** A part of the image itself: a flat extent, a data file. Its bytes as they are. */
   openExtent(reference: {
     readonly name: string;

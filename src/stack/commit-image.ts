@@ -8,7 +8,7 @@ import { type CopyResult, copyDevice } from "../block/copy.js";
 import { DiskError } from "../errors.js";
 import { type BackedImage, isBacked, isResizable } from "../formats/extensions.js";
 import type { ImageDevice } from "../formats/format.js";
-import { gatePath } from "./open-gate.js";
+import { findByIdentity, gatePath } from "./open-gate.js";
 import { openImage } from "./open-image.js";
 
 export interface CommitOptions {
@@ -37,7 +37,10 @@ export async function commitImage(path: string, options: CommitOptions): Promise
       throw new DiskError("UNSUPPORTED", `Cannot commit ${image.label}: it has no backing file`, {
         details: { usage: true },
       });
-    const beneath = gatePath(backing.name, overlay.file!, options);
+    const { name, format, identity } = backing;
+    const beneath = identity
+      ? await findByIdentity(identity, format ?? "", overlay.file!, options)
+      : gatePath(name, overlay.file!, options);
     const target = await openImage(beneath, {
       writable: !dryRun,
       ...(backing.format ? { format: backing.format } : {}),

@@ -111,6 +111,7 @@ function newImageContext(
     ...context,
     gate: {
       openBacking: (reference) => context.gate.openBacking(reference),
+      openByIdentity: (reference) => context.gate.openByIdentity(reference),
       async openExtent(reference) {
         return staged.openExtent(reference.name) ?? context.gate.openExtent(reference);
       },

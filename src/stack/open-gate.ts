@@ -44,7 +44,10 @@ export function openContext(rules: GateRules, identity: string): OpenContext {
 export function sealedContext(): OpenContext {
   return contextWith({
     openBacking: async (reference) => sealed(reference),
-    openByIdentity: async ({ identity, from }) => sealed({ name: identity, format: null, from }),
+    openByIdentity: async ({ identity, from }) => ({
+      image: sealed({ name: identity, format: null, from }),
+      name: identity,
+    }),
     async openExtent({ name, from }) {
       throw refusedByGate("file", name, from);
     },
@@ -94,16 +97,9 @@ class Gate implements OpenGate {
     identity: string;
     format: string;
     from: HostFile;
-  }): Promise<ImageDevice> {
-    const { allowBacking = false, named = [] } = this.#rules;
-    for (const path of [...named, ...(allowBacking ? neighbours(from.path) : [])])
-      if (await isImage(path, format, identity)) return this.openBacking({ name: canonicalPath(path), format, from });
-    if (!allowBacking) throw refusedByGate("backing image", identity, from);
-    throw new DiskError(
-      "NOT_FOUND",
-      `Cannot open ${from.label}: no ${format} image beside it or in the folder above has the identity ${identity}`,
-      { details: { path: from.path, identity } },
-    );
+  }): Promise<{ image: ImageDevice; name: string }> {
+    const name = await findByIdentity(identity, format, from, this.#rules);
+    return { image: await this.openBacking({ name, format, from }), name };
   }
 
   async openExtent({ name, from, writable }: { name: string; from: HostFile; writable: boolean }): Promise<HostFile> {
@@ -131,6 +127,23 @@ function allowedPath(
 /** The same for those who open a backing image themselves. */
 export const gatePath = (name: string, from: HostFile, rules: GateRules) =>
   allowedPath("backing file", name, from, rules);
+
+/** Where the image with an identity is: among the files that the user named, and when it is allowed beside the image. */
+export async function findByIdentity(
+  identity: string,
+  format: string,
+  from: HostFile,
+  { allowBacking = false, named = [] }: GateRules,
+): Promise<string> {
+  for (const path of [...named, ...(allowBacking ? neighbours(from.path) : [])])
+    if (await isImage(path, format, identity)) return canonicalPath(path);
+  if (!allowBacking) throw refusedByGate("backing image", identity, from);
+  throw new DiskError(
+    "NOT_FOUND",
+    `Cannot open ${from.label}: no ${format} image beside it or in the folder above has the identity ${identity}`,
+    { details: { path: from.path, identity } },
+  );
+}
 
 /** Files in an image's folder and in the one above it: snapshots of a machine often lie in a folder of their own. */
 function neighbours(path: string): string[] {

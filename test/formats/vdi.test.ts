@@ -21,7 +21,8 @@ describe("differencing", async () => {
   const initial = new Uint8Array(SIZE);
   initial.fill(0xb5, 0, SIZE - MIB);
   const openBase = () => vdi.open(memoryFile(filled.bytes(), { writable: false }), openContext());
-  const gate = { openByIdentity: openBase };
+  const found = async () => ({ image: await openBase(), name: "base.vdi" });
+  const gate = { openByIdentity: found };
   const backing = { name: "base.vdi", format: "vdi", device: await openBase() };
 
   describeImage("a VDI over another one", vdi, () => ({ size: SIZE, options: { backing }, gate, initial }));
@@ -31,7 +32,7 @@ describe("differencing", async () => {
     const child = await imageBytes(vdi, SIZE, { backing });
     const openByIdentity = (reference: { identity: string }) => {
       asked.push(reference.identity);
-      return openBase();
+      return found();
     };
     await (await vdi.open(memoryFile(child), openContext({ openByIdentity }))).close();
     expect(asked).toEqual([backing.device.image.identity]);

@@ -56,6 +56,7 @@ export const GATE: OpenGate = {
     const file = await openFileDevice(beside(from.path, name));
     return format === "qcow2" ? openDevice(file, openContext(GATE)) : withFacts(file, () => PLAIN_FACTS);
   },
+  openByIdentity: ({ identity }) => Promise.reject(new TypeError(`qcow2 asks for the identity ${identity}`)),
   openExtent: ({ name, from, writable }) => openFileDevice(beside(from.path, name), { writable }),
 };
 const beside = (from: string, name: string) => (isAbsolute(name) ? name : join(dirname(from), name));

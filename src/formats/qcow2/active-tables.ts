@@ -1,7 +1,8 @@
 /** The L2 tables of the active disk, to change: a table that a snapshot shares is copied first. Callers hold the image's metadata lock. */
+
+import type { Slice } from "../table-cache.js";
 import type { Qcow2Image } from "./image.js";
 import type { ClusterLocator } from "./locate.js";
-import type { Slice } from "./table-cache.js";
 
 export class ActiveTables {
   readonly #image: Qcow2Image;

@@ -10,6 +10,7 @@ import type { BlockDevice } from "../../block/device.js";
 import { RangeLock } from "../../block/range-lock.js";
 import { Serial } from "../../block/serial.js";
 import { DiskError } from "../../errors.js";
+import { TableCache } from "../table-cache.js";
 import { ClusterAllocator } from "./allocate.js";
 import { type Geometry, geometryOf } from "./geometry.js";
 import type { GrowingFile } from "./growing-file.js";
@@ -19,7 +20,7 @@ import { AUTOCLEAR, INCOMPATIBLE } from "./layout.js";
 import { hasDirtyTables, writeTables } from "./metadata.js";
 import { PointerTable } from "./pointer-table.js";
 import { Refcounts } from "./refcounts.js";
-import { type Slice, TableCache } from "./table-cache.js";
+import { type Slice, TableCache } from "../table-cache.js";
 
 /** L2 tables are kept in memory up to this many bytes, whatever the size of the disk: those of 128 GiB in clusters of 64 KiB. */
 export const L2_CACHE_BYTES = 16 << 20;

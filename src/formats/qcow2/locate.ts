@@ -5,10 +5,10 @@
 import type { BlockDevice } from "../../block/device.js";
 import type { Location } from "../../block/mapped.js";
 import { DiskError } from "../../errors.js";
+import type { Slice } from "../table-cache.js";
 import { CompressedClusters } from "./compressed.js";
 import type { Qcow2Image } from "./image.js";
 import { COMPRESSED, DATA, type Kind, L2Entries, UNALLOCATED, ZERO_PLACED } from "./l2-entries.js";
-import type { Slice } from "./table-cache.js";
 
 export class ClusterLocator {
   readonly #image: Qcow2Image;

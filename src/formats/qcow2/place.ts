@@ -6,10 +6,10 @@
  *   commit     the L2 entry names it; the place that the guest cluster had before is given up
  */
 import type { Allocation } from "../../block/mapped.js";
+import type { Slice } from "../table-cache.js";
 import type { ActiveTables } from "./active-tables.js";
 import type { Qcow2Image } from "./image.js";
 import type { ClusterLocator } from "./locate.js";
-import type { Slice } from "./table-cache.js";
 
 type Place = Allocation & { readonly start: number; readonly length: number };
 

@@ -3,12 +3,12 @@
  * Whoever calls holds the image's metadata lock. Nothing is written here but what nobody refers to yet; `metadata.ts` has the order.
  */
 import { DiskError } from "../../errors.js";
+import { type Slice, TableCache } from "../table-cache.js";
 import type { Geometry } from "./geometry.js";
 import type { GrowingFile } from "./growing-file.js";
 import { MAX_REFCOUNT_TABLE_BYTES } from "./layout.js";
 import { PointerTable } from "./pointer-table.js";
 import { type RefcountWidth, refcountWidth } from "./refcount-width.js";
-import { type Slice, TableCache } from "./table-cache.js";
 
 /** Counts are kept in memory up to this many bytes; 4 MiB are the counts of 128 GiB in clusters of 64 KiB. */
 const CACHE_BYTES = 4 << 20;

@@ -1,9 +1,10 @@
 /** Taking guest clusters their place away: they read as zeros, and what nobody refers to any more becomes free at the next flush. */
+
+import type { Slice } from "../table-cache.js";
 import type { ActiveTables } from "./active-tables.js";
 import type { Qcow2Image } from "./image.js";
 import { UNALLOCATED, ZERO, ZERO_PLACED } from "./l2-entries.js";
 import type { ClusterLocator } from "./locate.js";
-import type { Slice } from "./table-cache.js";
 
 /** `drop`: nobody sees what lies below any more, because the disk ends before. */
 type How = "zero" | "discard" | "drop";

@@ -22,9 +22,11 @@ import { resizeVdi } from "./resize.js";
 export async function openVdi(file: HostFile, { gate }: OpenContext): Promise<ResizableImage & BackedImage> {
   const header = await readHeader(file);
   const image = new VdiImage(`vdi ${file.label}`, file, header);
+  let parent: Awaited<ReturnType<typeof gate.openByIdentity>> | undefined;
   if (header.type === VDI_TYPE.differencing)
-    image.backing = await gate.openByIdentity({ identity: parentIdentity(header), format: "vdi", from: file });
-  const device = withFacts(mapDevice(image), () => facts(image.header));
+    parent = await gate.openByIdentity({ identity: parentIdentity(header), format: "vdi", from: file });
+  image.backing = parent?.image ?? null;
+  const device = withFacts(mapDevice(image), () => facts(image.header, parent?.name));
   return Object.assign(device, {
     resize: (size: number) => resizeVdi(image, size),
     ownExtents: (offset: number, length: number) => ownExtents(image, offset, length),
@@ -43,13 +45,14 @@ function parentIdentity({ parentUuid, parentModificationUuid }: VdiHeader): stri
   return `${parentUuid}/${parentModificationUuid}`;
 }
 
-function facts(header: VdiHeader): ImageFacts {
+/** `parentName`: where the image beneath was found. */
+function facts(header: VdiHeader, parentName: string | undefined): ImageFacts {
   const differencing = header.type === VDI_TYPE.differencing;
+  const identity = parentIdentity(header);
   return {
     ...PLAIN_FACTS,
     clusterSize: header.blockSize,
-    // VDI records no name: the identity stands for it.
-    backing: differencing ? { name: `{${header.parentUuid.toLowerCase()}}`, format: "vdi" } : null,
+    backing: differencing ? { name: parentName ?? identity, format: "vdi", identity } : null,
     identity: identityOf(header),
   };
 }
