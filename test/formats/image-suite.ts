@@ -1,4 +1,4 @@
-/** What images with tables owe, whatever their format: the model's bytes after random changes, and every flushed byte after a cut at any write. */
+/** What the contract of image formats asks, for overlays too: the model's bytes after random changes, and every flushed byte after a cut at any write. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { CheckableFormat } from "#src/formats/extensions.js";

@@ -10,8 +10,6 @@ import { contents, describeImage, expectSame } from "./image-suite.js";
 const MIB = 1 << 20;
 const SIZE = 3 * MIB + 512;
 
-describeImage("a dynamic VDI", vdi, () => ({ size: SIZE }));
-
 describe("differencing", async () => {
   const base = await imageBytes(vdi, SIZE);
   const filled = memoryFile(base);

@@ -20,9 +20,6 @@ const MIB = 1 << 20;
 const SIZE = 2 * MIB + 1024;
 const FIXED = new OptionValues(new Map([["subformat", "fixed"]]));
 
-describeImage("a dynamic VHD", vhd, () => ({ size: SIZE }));
-describeImage("a fixed VHD", vhd, () => ({ size: MIB, options: { values: FIXED } }));
-
 const check = (bytes: Uint8Array, repair: "none" | "leaks" | "all" = "none") => {
   const file = memoryFile(bytes);
   return vhd

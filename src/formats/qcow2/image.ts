@@ -10,7 +10,7 @@ import type { BlockDevice } from "../../block/device.js";
 import { RangeLock } from "../../block/range-lock.js";
 import { Serial } from "../../block/serial.js";
 import { DiskError } from "../../errors.js";
-import { TableCache } from "../table-cache.js";
+import { type Slice, TableCache } from "../table-cache.js";
 import { ClusterAllocator } from "./allocate.js";
 import { type Geometry, geometryOf } from "./geometry.js";
 import type { GrowingFile } from "./growing-file.js";
@@ -20,7 +20,6 @@ import { AUTOCLEAR, INCOMPATIBLE } from "./layout.js";
 import { hasDirtyTables, writeTables } from "./metadata.js";
 import { PointerTable } from "./pointer-table.js";
 import { Refcounts } from "./refcounts.js";
-import { type Slice, TableCache } from "../table-cache.js";
 
 /** L2 tables are kept in memory up to this many bytes, whatever the size of the disk: those of 128 GiB in clusters of 64 KiB. */
 export const L2_CACHE_BYTES = 16 << 20;
@@ -50,8 +49,9 @@ export class Qcow2Image {
     this.l1 = l1;
     this.writable = writable;
     this.geometry = geometryOf({ ...header, extendedL2: (header.incompatible & INCOMPATIBLE.extendedL2) !== 0n });
-    const check = writable && !this.hasDataFile ? (slice: Slice) => this.#checkPlaces(slice) : undefined;
-    this.l2 = new TableCache(file, this.geometry.sliceSize, L2_CACHE_BYTES, check);
+    const check = (slice: Slice) => this.#checkPlaces(slice);
+    const options = writable && !this.hasDataFile ? { check } : {};
+    this.l2 = new TableCache(file, this.geometry.sliceSize, L2_CACHE_BYTES, options);
   }
 
   get size(): number {
