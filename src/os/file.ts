@@ -118,6 +118,8 @@ function fstatOrClose(fd: number): Stats {
   }
 }
 
+const NO_RUN = { start: 0, end: 0 };
+
 class SystemFile implements OpenFile {
   readonly fd: number;
   readonly path: string;
@@ -128,6 +130,11 @@ class SystemFile implements OpenFile {
   #size: number;
   #asksCache: boolean;
   #open = true;
+  /**
+   * Data that was found last. An image asks for its clusters one after the other, and to look for the end of a long run takes
+   * long on some file systems. Somebody else's hole in it is taken for data, which costs a read of zeros.
+   */
+  #dataRun = NO_RUN;
   /** Opened at its first use; null where there is none. */
   #direct: DirectAccess | null | undefined;
 
@@ -229,10 +236,12 @@ class SystemFile implements OpenFile {
   }
 
   punchHole(offset: number, length: number): Promise<void> {
+    this.#dataRun = NO_RUN;
     return this.#told("give back space of", deallocate(this, offset, length));
   }
 
   zeroRange(offset: number, length: number): Promise<void> {
+    this.#dataRun = NO_RUN;
     return this.#told("zero", zeroInPlace(this, offset, length));
   }
 
@@ -242,7 +251,11 @@ class SystemFile implements OpenFile {
   }
 
   runAt(offset: number, limit: number): Run {
-    return runAt(this, offset, limit);
+    const known = this.#dataRun;
+    if (offset >= known.start && offset < known.end) return { data: true, end: Math.min(known.end, limit) };
+    const run = runAt(this, offset, Math.max(limit, this.#size));
+    if (run.data) this.#dataRun = { start: offset, end: run.end };
+    return { data: run.data, end: Math.min(run.end, limit) };
   }
 
   async copyRangeTo(other: OpenFile, offset: number, otherOffset: number, length: number): Promise<number> {
@@ -287,6 +300,7 @@ class SystemFile implements OpenFile {
       throw fromErrno(`resize "${this.path}" to ${size} bytes`, error);
     }
     this.#size = size;
+    this.#dataRun = NO_RUN;
   }
 
   allocatedSize(): number {
