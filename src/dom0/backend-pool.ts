@@ -97,9 +97,9 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
   }
 
   async add(id: VbdId, spec: VbdSpec): Promise<{ physicalDevice: string; path: string }> {
-    const { discard = true, rawGiven = false, directIoSafe: direct = false } = spec.options ?? {};
-    const format = rawGiven ? { format: "raw" } : {};
-    const params: OpenParams = { id, target: spec.target, writable: spec.writable, discard, direct, ...format };
+    const { discard = true, format, allowBacking = false, directIoSafe: direct = false } = spec.options ?? {};
+    const image = { allowBacking, ...(format === undefined ? {} : { format }) };
+    const params: OpenParams = { id, target: spec.target, writable: spec.writable, discard, direct, ...image };
     const first = this.#leastBusy();
     await this.#openIn(first, params).catch(async (error: unknown) => {
       if (!isHeldHere(error)) throw error;

@@ -42,6 +42,7 @@ export interface OpenParams {
   readonly discard: boolean;
   /** Default: chosen by the name. */
   readonly format?: string;
+  readonly allowBacking: boolean;
   /** Past the page cache. */
   readonly direct: boolean;
 }
@@ -104,8 +105,9 @@ const key = (id: VbdId) => `${id.domid}/${id.devid}`;
 
 const methods: RpcMethods = {
   async open(params: OpenParams): Promise<DiskFacts> {
-    const { id, target, writable, format, direct } = params;
-    const disk = await openDiskStack(target, { writable, paths, direct, warn, ...(format ? { format } : {}) });
+    const { id, target, writable, format, direct, allowBacking } = params;
+    const how = { writable, direct, allowBacking, ...(format ? { format } : {}) };
+    const disk = await openDiskStack(target, { ...how, paths, warn });
     const facts = factsOf(disk.device, params);
     if (facts.size === 0) await refuseSmall(disk.device, facts);
     vbds.set(key(id), { disk, params, facts, queues: [], closing: [] });

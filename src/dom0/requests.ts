@@ -117,7 +117,8 @@ function vbdOptions(body: Body, key: string): VbdOptions {
     ...optional(options, "trusted", flag),
     ...optional(options, "queues", count(MAX_QUEUES)),
     ...optional(options, "ringPageOrder", whole(0, BACKEND_OFFERS.maxRingPageOrder)),
-    ...optional(options, "rawGiven", flag),
+    ...optional(options, "format", text),
+    ...optional(options, "allowBacking", flag),
   };
 }
 

@@ -36,8 +36,10 @@ export interface VbdOptions {
   /** Rings that the frontend is to ask for, and pages of each as a power of two; default: the frontend's own. */
   readonly queues?: number;
   readonly ringPageOrder?: number;
-  /** The user said that the file is raw, whatever it is called. */
-  readonly rawGiven?: boolean;
+  /** Of the image; default: as its name says. */
+  readonly format?: string;
+  /** Files that the image names may be opened. */
+  readonly allowBacking?: boolean;
 }
 
 /** Who a domain is, as its configuration says. */

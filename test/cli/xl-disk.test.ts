@@ -40,7 +40,7 @@ test("the request holds the number, and what libxl would write", () => {
       backendType: "phy",
       cdrom: false,
       directIoSafe: false,
-      rawGiven: true,
+      format: "raw",
       discard: false,
     },
   });

@@ -16,6 +16,8 @@ interface AttachOptions {
   readonly queues?: number;
   readonly ringOrder?: number;
   readonly direct?: boolean;
+  readonly format?: string;
+  readonly allowBacking?: boolean;
   readonly explain?: boolean;
   readonly json?: boolean;
 }
@@ -39,6 +41,8 @@ export default function define(command: Command): void {
     )
     .option("--ring-order <k>", "pages of each ring as a power of two, 0 to 4 (default: 0)", whole("ring order", 0, 4))
     .option("--direct", "read and write past this host's page cache (O_DIRECT), as xl's direct-io-safe does")
+    .option("-f, --format <format>", "format of the image; .dsk .img .raw are raw, others go by their extension")
+    .option("--allow-backing", "open files that the image names")
     .option("--explain", "show how it came about: states with times, keys, features, rings, grants, counters")
     .addHelpText(
       "after",
@@ -106,9 +110,17 @@ async function attachExplained(
   }
 }
 
-function vbdOptions({ direct, queues, ringOrder }: AttachOptions): Pick<AttachRequest, "options"> {
+function vbdOptions({
+  direct,
+  format,
+  allowBacking,
+  queues,
+  ringOrder,
+}: AttachOptions): Pick<AttachRequest, "options"> {
   const options = {
     ...(direct ? { directIoSafe: true } : {}),
+    ...(format === undefined ? {} : { format }),
+    ...(allowBacking ? { allowBacking } : {}),
     ...(queues === undefined ? {} : { queues }),
     ...(ringOrder === undefined ? {} : { ringPageOrder: ringOrder }),
   };

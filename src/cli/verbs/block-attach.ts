@@ -7,7 +7,7 @@ import { attachOfDisk } from "../xl-disk.js";
 
 export const SPEC_HELP = `
 A disk specification is xl's (xl-disk-configuration): [KEY=VALUE|FLAG,]... [TARGET,[FORMAT,[VDEV,[ACCESS]]]] [target=REST]
-  format=raw            the only format that is served; without it, .qcow2 and the like are refused by their names
+  format=raw|qcow2|vhd  default by the file's name; an image on another one is attached by xvd attach --allow-backing
   vdev=xvda             xvdX[N], sdX, hdX, dNpM or a number
   access=rw|ro          w, r as well
   devtype=cdrom|disk    a cdrom is removable and read-only; an empty drive is refused

@@ -23,6 +23,9 @@ const UNSUITABLE: Readonly<Partial<Record<XlBackendType, string>>> = {
   standalone: "backendtype is standalone, which serves specification=virtio alone",
 };
 
+/** xl's other formats, beside raw, that there are drivers for. */
+const SERVED: ReadonlySet<string> = new Set(["qcow2", "vhd"]);
+
 /** Throws `UNSUPPORTED`, with libxl's words where libxl refuses it too. */
 export function vbdOfDisk(disk: XlDisk): XlVbd {
   const vdev = identify(disk);
@@ -31,7 +34,7 @@ export function vbdOfDisk(disk: XlDisk): XlVbd {
   refuseBackend(disk);
   if (disk.target === "")
     throw refused(disk, 'failed to stat: the target is "", allowed a path or another DISK of xvd');
-  const backendType = disk.backendType === "qdisk" ? "qdisk" : "phy";
+  const backendType = disk.backendType === "qdisk" || disk.format !== "raw" ? "qdisk" : "phy";
   return {
     vdev,
     target: disk.target,
@@ -41,7 +44,7 @@ export function vbdOfDisk(disk: XlDisk): XlVbd {
       backendType,
       cdrom: disk.cdrom,
       directIoSafe: disk.directIoSafe,
-      rawGiven: disk.formatGiven,
+      ...(disk.formatGiven ? { format: disk.format } : {}),
       ...(disk.discard === null ? {} : { discard: disk.discard }),
       ...(disk.trusted === null ? {} : { trusted: disk.trusted }),
     },
@@ -92,7 +95,8 @@ function refuseBackend(disk: XlDisk): void {
   if (disk.format === "raw") return;
   if (disk.backendType === "phy")
     throw unsuitable(disk, `backend phy is unsuitable due to format ${disk.format}, allowed raw`);
-  throw refused(disk, `format is ${disk.format}, which this version does not serve, allowed raw`);
+  if (!SERVED.has(disk.format))
+    throw refused(disk, `format is ${disk.format}, which this version does not serve, allowed raw, qcow2 and vhd`);
 }
 
 function unsuitable(disk: Pick<XlDisk, "vdev" | "spec">, why: string): DiskError {

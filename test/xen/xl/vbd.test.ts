@@ -71,9 +71,10 @@ describe("keys of the toolstack", () => {
 });
 
 test("the default format leaves the choice to the file's name, raw takes it as it is", () => {
-  expect(vbd("/a.qcow2,raw,xvda").options.rawGiven).toBe(true);
-  expect(vbd("vdev=xvda,target=/a.qcow2").options.rawGiven).toBe(false);
-  expect(vbd("/a.qcow2,,xvda").options.rawGiven).toBe(false);
+  expect(vbd("/a.qcow2,raw,xvda").options.format).toBe("raw");
+  expect(vbd("vdev=xvda,target=/a.qcow2").options.format).toBe(undefined);
+  expect(vbd("/a.qcow2,,xvda").options.format).toBe(undefined);
+  expect(vbd("/a,qcow2,xvda,w").options).toMatchObject({ format: "qcow2", backendType: "qdisk" });
 });
 
 test.each([
@@ -100,9 +101,8 @@ test.each([
     "/a,raw,xvda,w,script=block-x,backendtype=qdisk",
     /no suitable backend.*qdisk is not compatible with script=block-x/,
   ],
-  ["/a,qcow2,xvda,w", /format is qcow2, which this version does not serve, allowed raw/],
+  ["/a,qcow2,xvda,w,backendtype=phy", /backend phy is unsuitable due to format qcow2/],
   ["/a,qcow,xvda,w", /format is qcow,/],
-  ["/a,vhd,xvda,w,backendtype=qdisk", /format is vhd,/],
   ["/a,qed,xvda,w,backendtype=phy", /no suitable backend for disk xvda: backend phy is unsuitable due to format qed/],
 ])("%s is refused", (spec, message) => {
   expect(() => vbd(spec)).toThrow(
