@@ -1,16 +1,11 @@
 // A whole sparse clone, process start included: `xvd clone` against `cp`, which leaves the data in the page cache, and
 // against `cp` with `sync FILE`, which ends where ours ends: with the bytes on the disk. `--no-sync` ends where `cp` does.
-import { closeSync, ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
+import { writeSparseFile } from "./lib/sparse-file.js";
 import { runProgram, timeInTurns } from "./lib/timing.js";
 
 export const name = "clone";
-
-const SIZE = 8 * 2 ** 30;
-/** 2 GiB of data: 64 runs of 32 MiB, each followed by 96 MiB of nothing. */
-const RUNS = 64;
-const RUN = 32 * 2 ** 20;
-const STRIDE = SIZE / RUNS;
 
 export async function run(context) {
   const { node, xvd, env, rounds, dir, say } = context;
@@ -50,23 +45,4 @@ export async function run(context) {
     row("sparse clone --no-sync, neither durable", "unsynced", "cp", "cp --sparse=auto", 1),
     row("sparse clone --verify", "verified", "cp", "cp --sparse=auto", 2),
   ];
-}
-
-function writeSparseFile(path) {
-  const noise = new Uint32Array(2 ** 20);
-  let state = 1;
-  for (let i = 0; i < noise.length; i++) {
-    state ^= state << 13; // xorshift32
-    state ^= state >>> 17;
-    state ^= state << 5;
-    noise[i] = state;
-  }
-  const fd = openSync(path, "w");
-  try {
-    ftruncateSync(fd, SIZE);
-    for (let run = 0; run < RUNS; run++)
-      for (let at = 0; at < RUN; at += noise.byteLength) writeSync(fd, noise, 0, noise.byteLength, run * STRIDE + at);
-  } finally {
-    closeSync(fd);
-  }
 }
