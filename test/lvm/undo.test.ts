@@ -1,7 +1,10 @@
 /** Changes taken back, shown beforehand, kept in files. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { findGroup, scanDevices } from "#src/lvm/scan.js";
+import { planRestore } from "#src/stack/lvm/restore.js";
 import { xvdWorld } from "../support/xvd.js";
+import { referenceDisks } from "./support.js";
 import { group, names } from "./world.js";
 
 describe("undo", () => {
@@ -58,4 +61,31 @@ describe("undo", () => {
       stderr: expect.stringMatching(/cannot read "vg0.vg"/),
     });
   });
+});
+
+test("a group with thin volumes is restored as long as its pools are as they were", async () => {
+  const scan = await scanDevices(referenceDisks());
+  const { group } = findGroup(scan, "vgref");
+  const without = (name: string) => ({
+    ...group,
+    logicalVolumes: group.logicalVolumes.filter((volume) => volume.name !== name),
+  });
+  expect(planRestore(scan, without("lin"), "vgref").change.group?.logicalVolumes.length).toBe(
+    group.logicalVolumes.length - 1,
+  );
+  const thin = group.logicalVolumes.find(({ segments }) => segments[0]?.type === "thin")!;
+  expect(() => planRestore(scan, without(thin.name), "vgref")).toThrow(/pools have changed since then/);
+  expect(planRestore(scan, without(thin.name), "vgref", true).found?.group).toBe(group);
+  const pool = group.logicalVolumes.find(({ segments }) => segments[0]?.type === "thin-pool")!;
+  const older = {
+    ...pool,
+    segments: pool.segments.map((segment) => ({
+      ...segment,
+      fields: segment.fields.map((field) =>
+        field.kind === "assign" && field.key === "transaction_id" ? { ...field, value: 0 } : field,
+      ),
+    })),
+  };
+  const logicalVolumes = group.logicalVolumes.map((volume) => (volume === pool ? older : volume));
+  expect(() => planRestore(scan, { ...group, logicalVolumes }, "vgref")).toThrow(/pools have changed/);
 });

@@ -1,6 +1,7 @@
 /** A group put back as a backup says: the undo of every change, as long as its extents are not used for something else. */
 import { DiskError } from "../../errors.js";
-import type { PhysicalVolume, VolumeGroup } from "../../lvm/metadata.js";
+import { volumeTree } from "../../lvm/changes/dependents.js";
+import { findVolume, numberField, type PhysicalVolume, textField, type VolumeGroup } from "../../lvm/metadata.js";
 import type { FoundGroup, FoundPv, Scan } from "../../lvm/scan.js";
 import type { GroupChange } from "./change.js";
 
@@ -10,8 +11,8 @@ export interface RestoreTarget {
   readonly change: GroupChange;
 }
 
-/** Pure. `name` is the group's present name, or that in the backup. */
-export function planRestore(scan: Scan, backup: VolumeGroup, name: string): RestoreTarget {
+/** Pure. `name` is the group's present name, or that in the backup; `force` also where thin volumes would not fit their pools. */
+export function planRestore(scan: Scan, backup: VolumeGroup, name: string, force = false): RestoreTarget {
   const found = scan.groups.find(({ group }) => group.id === backup.id) ?? sameMembers(scan, backup);
   const refuse = (why: string) =>
     new DiskError("DENIED", `Cannot restore volume group ${name}: ${why}`, { details: { group: name } });
@@ -20,14 +21,11 @@ export function planRestore(scan: Scan, backup: VolumeGroup, name: string): Rest
     (other) => other.group.name === backup.name && other !== found && !absorbed.includes(other),
   );
   if (clash) throw refuse(`another volume group has the name ${backup.name}`);
-  const unknown = backup.logicalVolumes.flatMap(({ segments }) => segments).find(({ type }) => type.startsWith("thin"));
-  if (unknown)
+  if (!force && !isSameThin(found?.group ?? null, backup))
     throw new DiskError(
       "UNSUPPORTED",
-      `Cannot restore volume group ${name}: it has thin volumes, whose mappings this version does not keep`,
-      {
-        details: { segmentType: unknown.type },
-      },
+      `Cannot restore volume group ${name}: its pools have changed since then, and what is mapped in them does not come back with the metadata; allowed with --force`,
+      { details: { group: name } },
     );
   const free = [
     ...scan.free,
@@ -79,4 +77,30 @@ function renamedMember(found: FoundGroup | null, backup: VolumeGroup, pv: Physic
   const now = found?.group.physicalVolumes.find(({ name }) => name === pv.name);
   const isSame = now && now.device === pv.device && now.peStart === pv.peStart && found?.members.get(now.name);
   return isSame && !backup.physicalVolumes.some(({ id }) => id === now.id) ? now : null;
+}
+
+/** Whether every pool is where and as it was, with the same devices in it: then their mappings fit the backup too. */
+function isSameThin(now: VolumeGroup | null, backup: VolumeGroup): boolean {
+  const [before, after] = [thinParts(backup), now ? thinParts(now) : []];
+  return before.length === after.length && before.every((part, i) => part === after[i]);
+}
+
+function thinParts(group: VolumeGroup): string[] {
+  const pools = new Map(
+    group.logicalVolumes.flatMap((volume) =>
+      volume.segments[0]?.type === "thin-pool" ? [[volume.name, volume] as const] : [],
+    ),
+  );
+  const thin = group.logicalVolumes.flatMap(({ segments: [segment] }) => {
+    if (segment?.type !== "thin") return [];
+    const pool = pools.get(textField(segment, "thin_pool") ?? "");
+    return [`${pool?.id} device ${numberField(segment, "device_id")}`];
+  });
+  const parts = [...pools.values()].flatMap((pool) => {
+    const [segment] = pool.segments;
+    const below = ["metadata", "pool"].flatMap((key) => volumeTree(group, textField(segment!, key) ?? ""));
+    const places = below.map((part) => JSON.stringify(findVolume(group, part).segments));
+    return [`${pool.id} transaction ${numberField(segment!, "transaction_id")}`, ...places];
+  });
+  return [...thin, ...parts].sort();
 }

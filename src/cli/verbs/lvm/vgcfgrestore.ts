@@ -16,13 +16,14 @@ import {
 interface Flags extends CommonFlags {
   readonly file?: string;
   readonly last?: boolean;
+  readonly force?: boolean;
   readonly list?: boolean;
 }
 
 export default function define(command: Command): void {
   addChanging(command.argument("<vg>", "the group"))
     .option("-f, --file <file>", "a backup or archive (default: the group's backup)")
-    .option("--force", "accepted")
+    .option("--force", "also where the pools of thin volumes have changed since then: their mappings stay as they are")
     .option("--last", "as it was before the last change: undoes it, and done twice redoes it")
     .option("-l, --list", "list the archives of the group")
     .addHelpText(
@@ -83,7 +84,7 @@ async function restore(name: string, flags: Flags): Promise<void> {
       );
     if (!flags.last && backup.group.name !== name)
       throw usage(`Cannot restore volume group ${name}: the file is of ${backup.group.name}`);
-    const { found, change } = planRestore(scan, backup.group, name);
+    const { found, change } = planRestore(scan, backup.group, name, flags.force);
     return applyChange(context, found, change, options);
   });
   printChange(flags, result);
