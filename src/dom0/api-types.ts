@@ -1,4 +1,5 @@
 /** What the control API takes and gives; the JSON of `attach`, `list` and `domain list`. */
+import type { LiveChange } from "../stack/lvm/live-change.js";
 import type { FrontendRings } from "../xen/blkback.js";
 import type { VbdLatency } from "../xen/blkback-statistics.js";
 import type { FrontRingState } from "../xen/blkfront-state.js";
@@ -22,6 +23,12 @@ export interface AttachRequest {
   readonly kernel?: KernelChoice;
   /** What an xl disk specification says beyond that. */
   readonly options?: VbdOptions;
+}
+
+export interface ChangeVolumesRequest {
+  readonly change: LiveChange;
+  /** Ids of volumes of its group: one of them is attached. */
+  readonly volumes: readonly string[];
 }
 
 export interface ResizeRequest {

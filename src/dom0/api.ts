@@ -8,6 +8,7 @@ import { METRICS_TYPE, metricsText } from "./metrics.js";
 import {
   arrivalPlan,
   attachRequest,
+  changeVolumesRequest,
   createDomainRequest,
   migrateRequest,
   resizeRequest,
@@ -100,6 +101,9 @@ const ROUTES: Readonly<Record<string, Route>> = {
   "GET io": { run: ({ host }) => host.io() },
   "GET metrics": { type: METRICS_TYPE, run: async ({ host }) => metricsText(await host.io()) },
   "POST resize": { run: ({ host }, { words, body }) => host.resize(words[0] ?? "", resizeRequest(body)) },
+  "POST volumes": {
+    run: async ({ host }, { body }) => ({ result: await host.changeVolumes(changeVolumesRequest(body)) }),
+  },
   "GET block-devices": { run: ({ host }, { words }) => host.blockDevices(words[0] ?? "") },
   "POST stop": {
     async run({ host }, { query }) {

@@ -10,6 +10,7 @@ import { Worker } from "node:worker_threads";
 import { DiskError } from "../errors.js";
 import { ownPid } from "../os/this-process.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
+import type { LiveChange, LiveChangeResult } from "../stack/lvm/live-change.js";
 import type { BlkbackDataPlane, DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import type { VbdLatency } from "../xen/blkback-statistics.js";
 import type { StoredRun } from "../xen/blkfront-extents.js";
@@ -24,10 +25,12 @@ import type { DiskScript, VbdSpec } from "../xen/toolstack.js";
 import type {
   BackendStatistics,
   BackendThreadData,
+  ChangeVolumesParams,
   ConnectParams,
   ExtentsParams,
   OpenParams,
   ResizeParams,
+  ServedVolume,
 } from "./backend-thread.js";
 import type { CopyRound } from "./disk-copy.js";
 import { RpcClient } from "./thread-rpc.js";
@@ -197,6 +200,24 @@ export class BackendPool implements BlkbackDataPlane, DiskScript {
     const facts = await this.#call<DiskFacts>(vbd.thread, "resize", { id, ...options });
     vbd.facts = facts;
     return facts;
+  }
+
+  /**
+   * Changes a volume group while guests use volumes of it (stack/lvm/live-change.ts): in the thread that serves them. Null when none
+   * of `volumes`, by their ids, is served here.
+   */
+  async changeVolumes(change: LiveChange, volumes: readonly string[]): Promise<LiveChangeResult | null> {
+    const users: { readonly thread: BackendThread; readonly id: VbdId }[] = [];
+    for (const thread of this.#threads) {
+      const served = await this.#call<readonly ServedVolume[]>(thread, "volumes", {});
+      for (const { id, volumeId } of served) if (volumes.includes(volumeId)) users.push({ thread, id });
+    }
+    const [first, ...others] = users;
+    if (!first) return null;
+    if (others.some(({ thread }) => thread !== first.thread))
+      throw new DiskError("DENIED", `Cannot change volume group ${change.group}: several threads use the volumes`);
+    const params: ChangeVolumesParams = { id: first.id, change };
+    return this.#call<LiveChangeResult>(first.thread, "changeVolumes", params);
   }
 
   /** Null while no frontend is connected. */

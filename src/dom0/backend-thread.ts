@@ -2,12 +2,14 @@
  * Entry of a backend thread: one vcpu of Dom0 that serves the rings of several vbds.
  * It blocks on its doorbell while there is nothing to do; whoever posts a message rings it.
  */
+import { randomBytes } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import type { BlockDevice } from "../block/device.js";
 import { DiskError } from "../errors.js";
 import { ringTransfers } from "../os/io-ring.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
-import { type OpenDisk, openDiskStack } from "../stack/disk.js";
+import type { OpenDisk } from "../stack/disk.js";
+import { type LiveChange, type LiveChangeResult, runLiveChange } from "../stack/lvm/live-change.js";
 import { resizeFile } from "../stack/resize-disk.js";
 import type { DiskFacts, FrontendRings, VbdId } from "../xen/blkback.js";
 import { BlkbackQueue } from "../xen/blkback-queue.js";
@@ -24,6 +26,7 @@ import type { DomainPages } from "../xen/platform/simulated/domain-pages.js";
 import { simulatedPlatform } from "../xen/platform/simulated/platform.js";
 import { VcpuLoop } from "../xen/vcpu-loop.js";
 import { type CopyRound, DiskCopy } from "./disk-copy.js";
+import { ServedDisk } from "./served-volume.js";
 import { storedRuns } from "./stored-runs.js";
 import { type RpcMethods, RpcServer } from "./thread-rpc.js";
 
@@ -65,6 +68,18 @@ export interface ResizeParams {
   readonly dryRun?: boolean;
 }
 
+/** A volume that is the disk of a vbd, which may write it: readers keep no others from anything. */
+export interface ServedVolume {
+  readonly id: VbdId;
+  readonly volumeId: string;
+}
+
+export interface ChangeVolumesParams {
+  /** One of the vbds whose disks are volumes of the group. */
+  readonly id: VbdId;
+  readonly change: LiveChange;
+}
+
 export interface ExtentsParams {
   readonly id: VbdId;
   /** Bytes. As a guest says, who may say anything. */
@@ -81,6 +96,7 @@ export type BackendStatistics = VbdStatistics & {
 
 interface Vbd {
   readonly disk: OpenDisk;
+  readonly served: ServedDisk;
   readonly params: OpenParams;
   /** Its queues judge requests by it. */
   readonly facts: DiskFacts;
@@ -107,10 +123,11 @@ const methods: RpcMethods = {
   async open(params: OpenParams): Promise<DiskFacts> {
     const { id, target, writable, format, direct, allowBacking } = params;
     const how = { writable, direct, allowBacking, ...(format ? { format } : {}) };
-    const disk = await openDiskStack(target, { ...how, paths, warn });
+    const served = await ServedDisk.open(target, { ...how, paths, warn });
+    const { disk } = served;
     const facts = factsOf(disk.device, params);
     if (facts.size === 0) await refuseSmall(disk.device, facts);
-    vbds.set(key(id), { disk, params, facts, queues: [], closing: [] });
+    vbds.set(key(id), { disk, served, params, facts, queues: [], closing: [] });
     return facts;
   },
 
@@ -184,6 +201,33 @@ const methods: RpcMethods = {
         Object.assign(facts, factsOf(disk.device, params));
       });
     return facts;
+  },
+
+  volumes(): readonly ServedVolume[] {
+    return [...vbds.values()].flatMap(({ served, facts, params: { id } }) => {
+      const { volume } = served;
+      return volume && facts.writable ? [{ id, volumeId: volume.volumeId }] : [];
+    });
+  },
+
+  /** The volumes of the group that this thread serves stand still while it changes, and are opened anew. */
+  async changeVolumes({ id, change }: ChangeVolumesParams): Promise<LiveChangeResult> {
+    const group = vbds.get(key(id))?.served.volume?.groupId;
+    const waiting = [...vbds.values()].filter(({ served }) => served.volume && served.volume.groupId === group);
+    let result: LiveChangeResult = { steps: [], diff: [] };
+    const work = async () => {
+      const own = waiting.map(({ served }) => served.volume!.volumeId);
+      for (const { facts, disk } of waiting) if (facts.writable) await disk.device.flush();
+      const { now, host, command } = change;
+      result = await runLiveChange({ paths, warn, random: randomBytes, now, host, command }, change, own);
+      for (const { served } of waiting) await served.suspend();
+      for (const { served } of waiting) await served.resume();
+    };
+    await quiesced(
+      waiting.flatMap(({ queues }) => queues),
+      work,
+    );
+    return result;
   },
 
   statistics({ id }: { id: VbdId }): BackendStatistics | null {

@@ -3,12 +3,14 @@ import { request } from "node:http";
 import { DiskError } from "../errors.js";
 import { lastLineOf, startDetached } from "../os/background.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
+import type { LiveChangeResult } from "../stack/lvm/live-change.js";
 import type { BlockInfo } from "../xen/block-info.js";
 import type {
   Arrival,
   ArrivalPlan,
   AttachedDevice,
   AttachRequest,
+  ChangeVolumesRequest,
   CreateDomainRequest,
   DeviceDetails,
   Dom0Status,
@@ -176,6 +178,17 @@ export class Dom0Client {
   /** Resolves when the guest sees the new size. */
   resize(vdev: string, resize: ResizeRequest): Promise<AttachedDevice> {
     return this.#call("POST", `resize/${encodeURIComponent(vdev)}`, resize);
+  }
+
+  /** Changes a volume group while guests use it. Null when none of the volumes is attached, or no daemon runs. */
+  async changeVolumes(request: ChangeVolumesRequest): Promise<LiveChangeResult | null> {
+    const answer = await this.#request<{ result: LiveChangeResult | null }>("POST", "volumes", request).catch(
+      (error) => {
+        if (isNotRunning(error)) return { result: null };
+        throw error;
+      },
+    );
+    return answer.result;
   }
 
   /** The vbds of a domain, as the store has them. */

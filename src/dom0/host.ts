@@ -7,6 +7,7 @@
 import { DiskError } from "../errors.js";
 import { MONOTONIC_CLOCK } from "../os/clock.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
+import type { LiveChangeResult } from "../stack/lvm/live-change.js";
 import { Blkback } from "../xen/blkback.js";
 import { type BlockInfo, blockDevices } from "../xen/block-info.js";
 import { Hypervisor } from "../xen/platform/simulated/hypervisor.js";
@@ -22,6 +23,7 @@ import { localTransport } from "../xen/xenstore/transport.js";
 import type {
   AttachedDevice,
   AttachRequest,
+  ChangeVolumesRequest,
   DeviceDetails,
   Dom0Record,
   DomainInfo,
@@ -212,6 +214,11 @@ export class Host {
   /** Gives the file of an attached disk another size; resolves when the guest sees it. With `dryRun` nothing changes. */
   resize(vdev: string, request: ResizeRequest): Promise<AttachedDevice> {
     return this.#devices.resize(vdev, request);
+  }
+
+  /** Changes a group whose volumes guests use, while they wait. Null when none of `volumes` is attached. */
+  changeVolumes({ change, volumes }: ChangeVolumesRequest): Promise<LiveChangeResult | null> {
+    return this.#pool.changeVolumes(change, volumes);
   }
 
   /** For tests: the thread that serves a device ends at once, as a crash would end it. */

@@ -1,11 +1,13 @@
 /** The bodies of control requests, checked: they come from a socket. */
 import { DiskError } from "../errors.js";
+import type { LiveChange } from "../stack/lvm/live-change.js";
 import { BACKEND_OFFERS } from "../xen/blkif/features.js";
 import type { VbdOptions } from "../xen/toolstack.js";
 import { MAX_MEMORY, MAX_VCPUS } from "../xen/xl/config.js";
 import {
   type ArrivalPlan,
   type AttachRequest,
+  type ChangeVolumesRequest,
   type CreateDomainRequest,
   type DomainConfig,
   KERNEL_CHOICES,
@@ -63,6 +65,35 @@ export function resizeRequest(body: Body): ResizeRequest {
     ...optional(body, "shrink", flag),
     ...optional(body, "dryRun", flag),
   };
+}
+
+const LIVE_CHANGES = ["create-snapshot", "remove-snapshot", "reload"];
+
+/** What a change asks for beyond its kind is judged by its planner. */
+export function changeVolumesRequest(body: Body): ChangeVolumesRequest {
+  const change = object(body, "change");
+  const asked = object(change, "change");
+  if (!LIVE_CHANGES.includes(text(asked, "kind"))) throw wrong("kind", asked.kind, LIVE_CHANGES.join(", "));
+  if (asked.kind === "create-snapshot") object(asked, "request");
+  if (asked.kind === "remove-snapshot") text(asked, "name");
+  return {
+    volumes: texts(body, "volumes"),
+    change: {
+      group: text(change, "group"),
+      devices: texts(change, "devices"),
+      autobackup: flag(change, "autobackup"),
+      now: count(Number.MAX_SAFE_INTEGER)(change, "now"),
+      host: text(change, "host"),
+      command: text(change, "command"),
+      change: asked as unknown as LiveChange["change"],
+    },
+  };
+}
+
+function texts(body: Body, key: string): string[] {
+  const list = body[key];
+  if (Array.isArray(list) && list.length <= MAX_DISKS && list.every((each) => typeof each === "string")) return list;
+  throw wrong(key, list, "a list of texts");
 }
 
 export function shutdownRequest(body: Body): { reboot?: boolean } {

@@ -11,6 +11,7 @@ import type { ImageDevice } from "../formats/format.js";
 import { mayBeDisk, pathExists } from "../os/paths.js";
 import type { XvdPaths } from "../os/xvd-paths.js";
 import { type DiskName, parseDiskName } from "./disk-name.js";
+import type { KeptVolume } from "./lvm/open-volume.js";
 
 export interface OpenDiskOptions {
   readonly writable?: boolean;
@@ -33,6 +34,8 @@ export interface OpenDiskOptions {
   readonly paths?: XvdPaths;
   /** The name of the running domain with an id, which only the daemon knows; null when there is none. */
   readonly domainName?: (domid: number) => Promise<string | null>;
+  /** A volume that was open before, with its lock: it is opened anew, by its id. */
+  readonly keptVolume?: KeptVolume;
   /** Told to people: what happened to a disk that its users do not see (a snapshot that overflows). */
   readonly warn?: (text: string) => void;
 }

@@ -2,7 +2,7 @@
 import type { BlockDevice } from "../../block/device.js";
 import { DiskError } from "../../errors.js";
 import { openVolume } from "../../lvm/activate.js";
-import { findVolume } from "../../lvm/metadata.js";
+import { findVolume, type LogicalVolume } from "../../lvm/metadata.js";
 import { devicesOf, type FoundGroup, findGroup, type Scan, scanDevices } from "../../lvm/scan.js";
 import { SharedStates } from "../../lvm/shared-states.js";
 import type { OpenDiskOptions } from "../disk.js";
@@ -58,49 +58,85 @@ async function openFrom(
   options: OpenDiskOptions,
   close: () => Promise<void>,
 ): Promise<BlockDevice> {
-  const { paths, writable = false, forceShare = false } = options;
+  const { paths, writable = false, forceShare = false, keptVolume = null } = options;
   const quoted = JSON.stringify(text);
-  let lock: HeldLock | null = null;
+  let kept = keptVolume;
   let found: FoundGroup;
+  let volume: LogicalVolume;
   try {
-    found = findGroup(scan, groupName);
-    const volume = findVolume(found.group, volumeName);
+    [found, volume] = keptVolume ? findKept(text, keptVolume, scan) : findNamed(groupName, volumeName, scan);
     if (writable && found.duplicates.length > 0)
       throw new DiskError(
         "DENIED",
         `Cannot open ${quoted} for writing: volume group ${groupName} has duplicate PV devices ${found.duplicates.flatMap(({ used, unused }) => [used, ...unused]).join(" ")}`,
       );
     const purpose = `open ${quoted}${writable ? " for writing" : ""}`;
-    if (paths && !forceShare)
-      lock = await lockUse(paths.home, found.group, volume, writable ? "write" : "read", purpose);
+    if (paths && !forceShare && !kept) {
+      const lock = await lockUse(paths.home, found.group, volume, writable ? "write" : "read", purpose);
+      kept = { groupId: found.group.id, volumeId: volume.id, lock };
+    }
   } catch (error) {
     await close();
     throw error;
   }
   try {
-    const device = await openVolume(found.group, volumeName, devicesOf(found.members, found.group.physicalVolumes), {
+    const device = await openVolume(found.group, volume.name, devicesOf(found.members, found.group.physicalVolumes), {
       writable,
       label: quoted,
       states: paths && !forceShare ? statesOf(paths.home) : new SharedStates(),
       ...(options.warn ? { warn: options.warn } : {}),
       close,
     });
-    return releasing(device, lock);
+    return releasing(device, kept);
   } catch (error) {
-    await lock?.release();
+    if (!keptVolume) await kept?.lock.release(); // one that was brought along stays its owner's
     throw error;
   }
 }
 
+function findNamed(group: string, volume: string, scan: Scan): [FoundGroup, LogicalVolume] {
+  const found = findGroup(scan, group);
+  return [found, findVolume(found.group, volume)];
+}
+
+function findKept(text: string, { groupId, volumeId }: KeptVolume, { groups }: Scan): [FoundGroup, LogicalVolume] {
+  for (const found of groups)
+    for (const volume of found.group.logicalVolumes)
+      if (found.group.id === groupId && volume.id === volumeId) return [found, volume];
+  throw new DiskError("NOT_FOUND", `Cannot open ${JSON.stringify(text)} again: its volume is not there any more`);
+}
+
+/** An open volume's lock, kept while the volume is opened anew: it is that volume, whatever it is called by then. */
+export interface KeptVolume {
+  readonly groupId: string;
+  readonly volumeId: string;
+  readonly lock: HeldLock;
+}
+
+const KEPT = new WeakMap<BlockDevice, KeptVolume>();
+
+/** Takes the lock off an open volume: closing it does not free the volume any more. Null for what is none. */
+export function keepVolume(device: BlockDevice): KeptVolume | null {
+  const kept = KEPT.get(device) ?? null;
+  KEPT.delete(device);
+  return kept;
+}
+
+/** Of an open volume; null for what is none. */
+export function volumeIds(device: BlockDevice): Pick<KeptVolume, "groupId" | "volumeId"> | null {
+  return KEPT.get(device) ?? null;
+}
+
 /** The volume is free when it is closed, also while others keep what it shared with them. */
-function releasing(device: BlockDevice, lock: HeldLock | null): BlockDevice {
+function releasing(device: BlockDevice, kept: KeptVolume | null): BlockDevice {
+  if (!kept) return device;
+  KEPT.set(device, kept);
   const close = device.close.bind(device);
   device.close = async () => {
     try {
       await close();
     } finally {
-      await lock?.release();
-      lock = null;
+      await keepVolume(device)?.lock.release();
     }
   };
   return device;

@@ -1,4 +1,5 @@
 /** `xvd lvcreate -s -L SIZE VG/LV`: an old-style snapshot of a volume. */
+import { changeBesideGuests, clusterIds, type LiveRequest } from "./live.js";
 import { createRequest, type LvcreateFlags, namesOf } from "./lvcreate-request.js";
 import { changeOptions, lvmContext, parseVolumeName, printChange, usage } from "./options.js";
 import { parsePvArguments } from "./pv-arguments.js";
@@ -14,20 +15,32 @@ export async function createSnapshot(target: string, disks: readonly string[], f
   const { withStore } = await import("../../../stack/lvm/snapshots.js");
   const { newId } = await import("../../../lvm/id.js");
   const context = lvmContext("lvcreate");
-  const result = await changeGroup(context, group, changeOptions(context, flags), (found) => {
-    const within = parsePvArguments(found, disks);
-    return withStore(
-      planCreateSnapshot(found.group, {
-        ...createRequest(context, flags),
-        origin,
-        id: newId(context.random),
-        jointId: newId(context.random),
-        size,
-        ...(name === undefined ? {} : { name }),
-        ...(flags.chunksize === undefined ? {} : { chunkSize: flags.chunksize }),
-        ...(within ? { within } : {}),
+  const request = {
+    ...createRequest(context, flags),
+    origin,
+    id: newId(context.random),
+    jointId: newId(context.random),
+    size,
+    ...(name === undefined ? {} : { name }),
+    ...(flags.chunksize === undefined ? {} : { chunkSize: flags.chunksize }),
+  };
+  const options = changeOptions(context, flags);
+  let asked: LiveRequest | null = null;
+  const result = await changeBesideGuests(
+    context,
+    flags,
+    group,
+    () => asked,
+    () =>
+      changeGroup(context, group, options, (found) => {
+        const within = parsePvArguments(found, disks);
+        const wanted = { ...request, ...(within ? { within } : {}) };
+        asked = {
+          change: { kind: "create-snapshot", request: wanted },
+          volumes: clusterIds(found.group, origin),
+        };
+        return withStore(planCreateSnapshot(found.group, wanted));
       }),
-    );
-  });
+  );
   printChange(flags, result);
 }

@@ -3,8 +3,10 @@ import type { Command } from "commander";
 import { DiskError } from "../../../errors.js";
 import { planRemoveVolume } from "../../../lvm/changes/volume.js";
 import { isVisible, type LogicalVolume, type VolumeGroup } from "../../../lvm/metadata.js";
-import { snapshotsOn } from "../../../lvm/segments/snapshot/roles.js";
+import { snapshotOf, snapshotsOn } from "../../../lvm/segments/snapshot/roles.js";
+import type { FoundGroup } from "../../../lvm/scan.js";
 import { askYesNo } from "../../ask.js";
+import { changeBesideGuests, clusterIds, type LiveRequest } from "./live.js";
 import {
   addChanging,
   type CommonFlags,
@@ -24,25 +26,29 @@ export default function define(command: Command): void {
       const { changeGroup } = await import("../../../stack/lvm/change.js");
       const context = lvmContext("lvremove");
       const results = [];
-      for (const [group, volumes] of groupTargets(names))
-        results.push(
-          await changeGroup(context, group, { ...changeOptions(context, flags), allowMissing: true }, async (found) => {
-            let left: VolumeGroup = found.group;
-            const steps: string[] = [];
-            const removed = new Set<string>();
-            for (const name of volumes ?? found.group.logicalVolumes.filter(isAlone).map((volume) => volume.name)) {
-              if (removed.has(name)) continue; // it went with its origin
-              if (!flags.yes && force() === 0 && !isDryRun(flags)) await confirmOrigin(left, name);
-              const plan = planRemoveVolume(left, name);
-              const others = volumes ? plan.dependents.filter((other) => !volumes.includes(other)) : [];
-              if (!flags.yes && force() === 0 && !isDryRun(flags)) await confirmDependents(`${group}/${name}`, others);
-              left = plan.group;
-              steps.push(...plan.steps);
-              for (const each of plan.removed) removed.add(each);
-            }
-            return { group: left, steps };
-          }),
-        );
+      for (const [group, volumes] of groupTargets(names)) {
+        let asked: LiveRequest | null = null;
+        const remove = async (found: FoundGroup) => {
+          let left: VolumeGroup = found.group;
+          const steps: string[] = [];
+          const removed = new Set<string>();
+          for (const name of volumes ?? found.group.logicalVolumes.filter(isAlone).map((volume) => volume.name)) {
+            if (removed.has(name)) continue; // it went with its origin
+            if (!flags.yes && force() === 0 && !isDryRun(flags)) await confirmOrigin(left, name);
+            const plan = planRemoveVolume(left, name);
+            const others = volumes ? plan.dependents.filter((other) => !volumes.includes(other)) : [];
+            if (!flags.yes && force() === 0 && !isDryRun(flags)) await confirmDependents(`${group}/${name}`, others);
+            left = plan.group;
+            steps.push(...plan.steps);
+            for (const each of plan.removed) removed.add(each);
+          }
+          asked = volumes?.length === 1 ? removeBesideGuests(found.group, volumes[0]!) : null;
+          return { group: left, steps };
+        };
+        const options = { ...changeOptions(context, flags), allowMissing: true };
+        const directly = () => changeGroup(context, group, options, remove);
+        results.push(await changeBesideGuests(context, flags, group, () => asked, directly));
+      }
       printChange(flags, joinResults(results));
     },
   );
@@ -73,4 +79,11 @@ async function confirmDependents(pool: string, volumes: readonly string[]): Prom
   const text = `Removing pool ${pool} will remove ${volumes.length} dependent volume(s)`;
   if (await askYesNo(`${text}. Proceed?`)) return;
   throw new DiskError("DENIED", `${text}: ${volumes.join(" ")}, allowed with --yes`, { details: { volumes } });
+}
+
+/** A snapshot goes although its origin is in use. */
+function removeBesideGuests(group: VolumeGroup, name: string): LiveRequest | null {
+  const joint = snapshotOf(group, name);
+  if (!joint) return null;
+  return { change: { kind: "remove-snapshot", name }, volumes: clusterIds(group, joint.origin) };
 }

@@ -12,6 +12,7 @@ import {
   changeOptions,
   collect,
   countForce,
+  isDryRun,
   lvmContext,
   parseCount,
   parseKibibytes,
@@ -84,8 +85,12 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
   const { refuseCutFilesystem } = await import("../../../stack/lvm/volumes.js");
   const context = lvmContext(`lv${way}`);
   let legs = false;
+  let users: string[] = [];
   const result = await changeGroup(context, group, changeOptions(context, flags), async (found) => {
     const within = parsePvArguments(found, disks);
+    const joint = snapshotOf(found.group, volume);
+    // Whoever writes the origin has to know how large the store is now.
+    if (joint) users = (await import("./live.js")).clusterIds(found.group, joint.origin);
     const ofLegs = hasLegs(findVolume(found.group, volume));
     legs ||= ofLegs;
     const request = {
@@ -100,12 +105,16 @@ async function run(way: Way, target: string, disks: readonly string[], flags: Fl
     if (pool) return pool;
     if (!size) throw usage(`Cannot use --poolmetadatasize: ${group}/${volume} is no thin pool`);
     const plan = (ofLegs ? planResizeRaid : planResizeVolume)(found.group, { ...request, size });
-    if (plan.to < plan.from && snapshotOf(found.group, volume))
+    if (plan.to < plan.from && joint)
       await (await import("../../../stack/lvm/snapshots.js")).refuseCutStore(found, volume, plan.to);
     else if (plan.to < plan.from && force === 0)
       await refuseCutFilesystem(found, volume, plan.to * found.group.extentSize);
     return plan;
   });
+  if (users.length > 0 && !isDryRun(flags)) {
+    const { askDaemon } = await import("./live.js");
+    await askDaemon(context, flags, group, { change: { kind: "reload" }, volumes: users });
+  }
   printChange(flags, result);
   if (legs && !flags.dryRun)
     await (await import("../../../stack/lvm/raid-use.js")).syncIdleLegs(context, changeOptions(context, flags), {
