@@ -53,7 +53,7 @@ async function tryCuts(
   return cuts;
 }
 
-test("writes of the origin and of a snapshot", async () => {
+test("writes of the origin and of a snapshot", { timeout: 180_000 }, async () => {
   const { disk, bytes } = await world({ a: 4 * KIB, b: 8 * KIB });
   await write(disk, "lin", 0, Buffer.alloc(9 * KIB, 1));
   const lin = await read(disk.bytes, "lin", false);
@@ -92,7 +92,7 @@ test("what a cut left behind the list's end does not come back to life", async (
   );
 });
 
-test("a merge that is cut goes on; the origin has everything at once", async () => {
+test("a merge that is cut goes on; the origin has everything at once", { timeout: 180_000 }, async () => {
   const { disk, bytes } = await world({ a: 4 * KIB, b: 8 * KIB });
   const wanted = Buffer.from(bytes);
   for (const [offset, length] of [
