@@ -3,8 +3,8 @@ import type { Command } from "commander";
 import { DiskError } from "../../../errors.js";
 import { planRemoveVolume } from "../../../lvm/changes/volume.js";
 import { isVisible, type LogicalVolume, type VolumeGroup } from "../../../lvm/metadata.js";
-import { snapshotOf, snapshotsOn } from "../../../lvm/segments/snapshot/roles.js";
 import type { FoundGroup } from "../../../lvm/scan.js";
+import { snapshotOf, snapshotsOn } from "../../../lvm/segments/snapshot/roles.js";
 import { askYesNo } from "../../ask.js";
 import { changeBesideGuests, clusterIds, type LiveRequest } from "./live.js";
 import {
