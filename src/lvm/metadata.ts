@@ -119,6 +119,11 @@ export function isVisible(volume: LogicalVolume): boolean {
   return volume.status.includes("VISIBLE");
 }
 
+/** Whether users put something onto it: visible, and no pool. */
+export function holdsData(volume: LogicalVolume): boolean {
+  return isVisible(volume) && !/^(thin|cache|vdo)-pool$|^snapshot$/.test(volume.segments[0]?.type ?? "");
+}
+
 /** Whether some metadata says that the device is gone. */
 export function isMarkedMissing({ flags, status }: PhysicalVolume): boolean {
   return flags.includes("MISSING") || status.includes("MISSING");

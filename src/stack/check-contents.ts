@@ -11,7 +11,8 @@ import { openVolume } from "../lvm/activate.js";
 import { missingPvs } from "../lvm/changes/missing.js";
 import { checkFound } from "../lvm/check-found.js";
 import { checkGroup } from "../lvm/check-group.js";
-import { isVisible } from "../lvm/metadata.js";
+import { checkPools } from "../lvm/check-pools.js";
+import { holdsData } from "../lvm/metadata.js";
 import { readAreaHeader } from "../lvm/metadata-area.js";
 import { devicesOf, type FoundGroup, type FoundPv, type Scan, scanDevices } from "../lvm/scan.js";
 import { DEFAULT_AREA, searchTexts } from "../lvm/search-texts.js";
@@ -55,7 +56,9 @@ async function checkVolumes(found: FoundGroup): Promise<ContentFinding[]> {
   const { group } = found;
   if (missingPvs(found).length > 0 || checkGroup(group).length > 0) return [];
   const findings: ContentFinding[] = [];
-  for (const { name } of group.logicalVolumes.filter(isVisible).slice(0, MAX_VOLUMES)) {
+  for (const { level, message } of await checkPools(found))
+    findings.push({ level, what: "lvm", where: group.name, message });
+  for (const { name } of group.logicalVolumes.filter(holdsData).slice(0, MAX_VOLUMES)) {
     const where = `${group.name}/${name}`;
     try {
       const volume = await openVolume(group, name, devicesOf(found.members));

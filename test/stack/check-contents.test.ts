@@ -78,3 +78,23 @@ describe.skipIf(!havePeer("mke2fs"))("a guest's disk", () => {
     expect(await findings(path)).toEqual([expect.stringMatching(/^damage p1: there is a XFS signature at byte 0/)]);
   });
 });
+
+test("a pool's metadata is checked, and a pool is no file system", async () => {
+  const world = xvdWorld();
+  const path = world.path("pool.dsk");
+  writeFileSync(path, "");
+  truncateSync(path, 128 * MIB);
+  await world.xvd("vgcreate", "-s", "1m", "vg", "pool.dsk");
+  await world.xvd("lvcreate", "--type", "thin", "-L", "32M", "-V", "1G", "--thinpool", "pool", "-n", "thin", "vg");
+  await world.xvd("io", "lvm:vg/thin", "-c", "write -P 1 100M 1M");
+  expect(await findings(path)).toEqual([]);
+  const [{ devices }] = JSON.parse(
+    await world.xvd("lvs", "-a", "-o", "devices", "--reportformat", "json", "-S", "lv_name=pool_tmeta", "vg"),
+  ).report[0].lv;
+  const begin = MIB * (1 + Number(/\((\d+)\)/.exec(devices)![1]));
+  patch(path, begin + 400, junk(8));
+  expect(await findings(path)).toEqual(
+    expect.arrayContaining([expect.stringMatching(/^damage vg: pool vg\/pool: .*(checksum|superblock)/)]),
+  );
+  expect(await world.run(["vgck", "vg"])).toMatchObject({ code: 1, stderr: expect.stringMatching(/pool vg\/pool/) });
+});

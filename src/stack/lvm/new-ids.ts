@@ -12,7 +12,7 @@ import { planCommit, runCommit } from "../../lvm/commit.js";
 import { newId } from "../../lvm/id.js";
 import { encodeLabel } from "../../lvm/label.js";
 import { SECTOR } from "../../lvm/layout.js";
-import { isVisible, type PhysicalVolume, type VolumeGroup } from "../../lvm/metadata.js";
+import { holdsData, type PhysicalVolume, type VolumeGroup } from "../../lvm/metadata.js";
 import { type Candidate, devicesOf, type FoundGroup, type FoundPv, scanDevices } from "../../lvm/scan.js";
 import type { IdChange } from "../new-ids.js";
 import { planImportClone } from "./import-clone.js";
@@ -34,7 +34,7 @@ async function renewGroup(found: FoundGroup, random: Random): Promise<IdChange[]
     return [{ what: `VG ${group.name} UUID`, old: group.id, new: null, note }];
   }
   const filesystems: IdChange[] = [];
-  for (const { name } of group.logicalVolumes.filter(isVisible))
+  for (const { name } of group.logicalVolumes.filter(holdsData))
     filesystems.push(...(await renewVolume(found, name, random)));
   const { group: renewed } = planImportClone(found, { name: group.name, taken: new Set(), newVolumeIds: true }, random);
   const pvs = group.physicalVolumes.map(({ name }) => members.get(name)!);

@@ -27,16 +27,19 @@ async function check(names: readonly string[], flags: Flags): Promise<void> {
   const { openSession } = await import("../../../stack/lvm/open-session.js");
   const { unlabelled } = await import("../../../stack/lvm/devices.js");
   const { checkFound, damage } = await import("../../../lvm/check-found.js");
+  const { checkPools } = await import("../../../lvm/check-pools.js");
   const { findGroup } = await import("../../../lvm/scan.js");
   const context = lvmContext("vgck");
   const session = await openSession(chosenDevices(context, flags), { paths: context.paths });
   try {
     const { scan, candidates } = session;
     const groups = names.length > 0 ? names.map((name) => findGroup(scan, parseGroupName(name))) : scan.groups;
+    const inPools = [];
+    for (const found of groups) inPools.push(...(await checkPools(found)));
     const findings = [
       ...scan.warnings.map((text) => damage(text.replace(/^WARNING: /, ""))),
       ...unlabelled(context.paths.home, candidates, scan).map(damage),
-      ...groups.flatMap(checkFound).map((finding) => ({ ...finding, message: `${finding.message}.` })),
+      ...[...groups.flatMap(checkFound), ...inPools].map((finding) => ({ ...finding, message: `${finding.message}.` })),
     ];
     const isDamaged = findings.some(({ level }) => level === "damage");
     if (flags.json) printJson({ problems: findings.map(({ message }) => message), findings });
