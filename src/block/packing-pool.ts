@@ -48,7 +48,11 @@ export class PackingPool {
   }
 
   #start(workerData: PackingThreadData): Thread {
-    const worker = new Worker(new URL("./packing-thread.js", import.meta.url), { workerData, name: "packing" });
+    const worker = new Worker(new URL("./packing-thread.js", import.meta.url), {
+      workerData,
+      name: "packing",
+      resourceLimits: { maxYoungGenerationSizeMb: 2 }, // packed bytes are freed early, not collected late
+    });
     const thread: Thread = { worker, waiting: 0 };
     worker.on("message", ({ id, data, packed }: PackAnswer) => {
       thread.waiting--;

@@ -11,6 +11,7 @@ export interface PackRequest {
 export interface PackAnswer {
   readonly id: number;
   readonly data: Uint8Array<ArrayBuffer>;
+  /** Of each unit; all in one buffer that has come over with them. */
   readonly packed: readonly Uint8Array[];
 }
 
@@ -24,7 +25,13 @@ const codec = loadCodec(packing.method);
 
 parentPort!.on("message", async ({ id, data }: PackRequest) => {
   const { pack } = await codec;
-  const packed: Uint8Array[] = [];
-  for (let at = 0; at < data.length; at += unit) packed.push(pack(data.subarray(at, at + unit), packing));
-  parentPort!.postMessage({ id, data, packed } satisfies PackAnswer, [data.buffer]);
+  const units: Uint8Array[] = [];
+  for (let at = 0; at < data.length; at += unit) units.push(pack(data.subarray(at, at + unit), packing));
+  const all = new Uint8Array(units.reduce((sum, { length }) => sum + length, 0));
+  let end = 0;
+  const packed = units.map((bytes) => {
+    all.set(bytes, end);
+    return all.subarray(end, (end += bytes.length));
+  });
+  parentPort!.postMessage({ id, data, packed } satisfies PackAnswer, [data.buffer, all.buffer]);
 });

@@ -55,7 +55,7 @@ export async function copyPacked(
       signal?.throwIfAborted();
       if (pending.length >= pool.size * PER_THREAD) await writeOldest();
       const data = (free.pop() ?? new Uint8Array(batchSize)).subarray(0, length);
-      const packed = readAndPack(bytes, offset, data, pool, beneath === null);
+      const packed = readAndPack(bytes, offset, data, pool, beneath === null, free);
       packed.catch(() => {}); // thrown when its turn comes
       pending.push({ offset, packed });
     }
@@ -74,9 +74,12 @@ async function readAndPack(
   data: Uint8Array<ArrayBuffer>,
   pool: PackingPool,
   leavesOutZeros: boolean,
+  free: Uint8Array<ArrayBuffer>[],
 ): Promise<Packed | null> {
   await source.read(offset, data);
-  return leavesOutZeros && isZero(data) ? null : pool.pack(data);
+  if (!leavesOutZeros || !isZero(data)) return pool.pack(data);
+  free.push(new Uint8Array(data.buffer));
+  return null;
 }
 
 async function isLeftOut(
