@@ -53,7 +53,7 @@ const LOOKS = 64;
 const FREE_LOOKS = 512;
 const FEWEST_LOOKS = 256;
 /** A yield that takes longer went to another thread: where threads are more than cores, looking out keeps others from working. */
-const TAKEN_MS = 0.02;
+const TAKEN_MS = 0.25;
 /** As long as a disk takes for a queue of requests: whoever sleeps meanwhile starts the next ones that much later. */
 const MOST_LOOKS = 60_000;
 /** A peer that takes no longer is worth looking for. */

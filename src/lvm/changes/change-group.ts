@@ -63,10 +63,10 @@ export function setStatus(status: readonly string[], name: string, on: boolean |
 /** Every count and place keeps its bytes; throws `DENIED` where one does not come out even. */
 function withExtentSize(group: VolumeGroup, size: number): VolumeGroup {
   checkExtentSize(size);
+  const old = group.extentSize;
+  if (size === old) return group; // nothing that has to be resizeable
   if (!group.status.includes("RESIZEABLE"))
     throw new DiskError("DENIED", `Volume group "${group.name}" must be resizeable to change PE size`);
-  const old = group.extentSize;
-  if (size === old) return group;
   const scaled = (extents: number): number => {
     const bytes = extents * old;
     if (bytes % size === 0 && bytes / size <= 0xffff_ffff) return bytes / size;
@@ -81,11 +81,7 @@ function withExtentSize(group: VolumeGroup, size: number): VolumeGroup {
     ),
   });
   const volume = (one: LogicalVolume): LogicalVolume => ({ ...one, segments: one.segments.map(segment) });
-  /** Less than an extent at the end of a disk may go out of use. */
-  const disk = (pv: PhysicalVolume): PhysicalVolume => ({
-    ...pv,
-    peCount: Math.min(Math.floor((pv.peCount * old) / size), 0xffff_ffff),
-  });
+  const disk = (pv: PhysicalVolume): PhysicalVolume => ({ ...pv, peCount: scaled(pv.peCount) });
   return {
     ...group,
     extentSize: size,

@@ -7,7 +7,7 @@ import type { PvLabel } from "../label.js";
 import { SECTOR } from "../layout.js";
 import type { AllocationPolicy, PhysicalVolume, VolumeGroup } from "../metadata.js";
 import { checkGroupName } from "../names.js";
-import { type GroupPlan, usage } from "./plan.js";
+import { type GroupPlan, requireResizeable, usage } from "./plan.js";
 
 /** A physical volume that is to come into a group. */
 export interface NewMember {
@@ -65,8 +65,7 @@ export function planCreateGroup(request: CreateGroupRequest): GroupPlan {
 }
 
 export function planExtendGroup(group: VolumeGroup, members: readonly NewMember[]): GroupPlan {
-  if (!group.status.includes("RESIZEABLE"))
-    throw new DiskError("DENIED", `Cannot extend volume group ${group.name}: it is not resizeable`);
+  requireResizeable(group);
   return { group: withMembers(group, members), steps: [`Volume group "${group.name}" successfully extended`] };
 }
 
@@ -124,6 +123,7 @@ export function planReduceGroup(
   names: readonly string[],
   device: (pv: PhysicalVolume) => string,
 ): GroupPlan {
+  requireResizeable(group);
   const runs = usedRuns(group);
   const gone = group.physicalVolumes.filter(({ name }) => names.includes(name));
   for (const pv of gone)

@@ -21,8 +21,6 @@ export function joinGroups(target: VolumeGroup, source: VolumeGroup, newId: () =
     throw refuse(
       `Extent sizes differ: ${target.extentSize / 1024} KiB (${target.name}) and ${source.extentSize / 1024} KiB (${source.name})`,
     );
-  for (const group of [target, source])
-    if (!group.status.includes("RESIZEABLE")) throw refuse(`Volume group "${group.name}" is not resizeable`);
   const pvs = target.physicalVolumes.length + source.physicalVolumes.length;
   if (target.maxPv > 0 && pvs > target.maxPv)
     throw refuse(`Maximum number of physical volumes (${target.maxPv}) exceeded for ${both}`);
@@ -39,7 +37,6 @@ export function joinGroups(target: VolumeGroup, source: VolumeGroup, newId: () =
   return {
     ...target,
     seqno: Math.max(target.seqno, source.seqno),
-    tags: [...new Set([...target.tags, ...source.tags])],
     physicalVolumes: [
       ...target.physicalVolumes,
       ...source.physicalVolumes.map((pv) => ({ ...pv, name: renamed.get(pv.name)! })),

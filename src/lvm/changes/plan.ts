@@ -24,6 +24,12 @@ export function requireChangeable(group: VolumeGroup, allowExported = false): vo
   if (problem) refuse(`it is damaged: ${problem}`, "CORRUPT");
 }
 
+/** Throws `DENIED` when no physical volume may come or go (`vgchange -x n`). */
+export function requireResizeable({ name, status }: VolumeGroup): void {
+  if (!status.includes("RESIZEABLE"))
+    throw new DiskError("DENIED", `Volume group ${name} is not resizeable`, { details: { group: name } });
+}
+
 /** Bytes as LVM2 writes them in messages: `4.00 MiB`. */
 export function messageSize(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

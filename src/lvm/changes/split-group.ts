@@ -4,7 +4,7 @@ import { usedRuns, volumesBelow } from "../check-group.js";
 import type { LogicalVolume, VolumeGroup } from "../metadata.js";
 import { checkGroupName } from "../names.js";
 import { joinGroups } from "./merge-group.js";
-import { usage } from "./plan.js";
+import { requireResizeable, usage } from "./plan.js";
 
 export interface SplitGroupRequest {
   readonly name: string;
@@ -31,6 +31,7 @@ export function planSplitGroup(group: VolumeGroup, request: SplitGroupRequest): 
   const { name, id, into } = request;
   checkGroupName(name);
   if (name === group.name) throw usage("Duplicate volume group name: the group cannot be split into itself");
+  for (const one of into ? [group, into] : [group]) requireResizeable(one);
   const going = new Set(request.pvs ?? pvsUnder(group, request.volume!));
   if (going.size === group.physicalVolumes.length)
     throw new DiskError(

@@ -148,6 +148,11 @@ export function planChangeVolume(group: VolumeGroup, name: string, request: Chan
   const volume = findVolume(group, name);
   const { permission, addTags = [], deleteTags = [], allocation, autoactivation, skipActivation } = request;
   const writable = volume.status.includes("WRITE");
+  if (allocation !== undefined && allocation === volume.allocation)
+    throw new DiskError(
+      "DENIED",
+      `Allocation policy of logical volume ${group.name}/${name} is already ${allocation}.`,
+    );
   if (permission !== undefined && writable === (permission === "rw"))
     throw new DiskError(
       "DENIED",
