@@ -21,8 +21,8 @@ describe.skipIf(!havePeer("qemu-img", "qemu-io"))("QEMU and we agree", () => {
   const world = xvdWorld();
   const path = (name: string) => world.path(name);
 
-  /** No geometry has that size, and no whole number of blocks. */
-  describe.each([96 * MIB + 512])("a disk of %i bytes", (size) => {
+  /** A size of a whole number of blocks, one sector more, and one that no geometry has. */
+  describe.each([301 * MIB, 96 * MIB + 512, 64 * MIB])("a disk of %i bytes", (size) => {
     const source = join(tempDir(), "src.dsk");
     writeFileSync(source, sampleDisk(size));
 
